@@ -70,6 +70,8 @@ class Loaded:
     """Cost in the extractor's batching unit: audio samples, images or tokens."""
     media_s: float
     """Seconds of media, 0 for text."""
+    n_frames: int
+    """Rows the clip will have at frame level (an upper bound where faces are found only later)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Identity:
     trained: bool
     layers: tuple[Layer, ...]
     """Every layer offered, in order."""
+    widths: Mapping[Layer, int]
+    """D of each layer offered."""
     default_layers: tuple[Layer, ...]
 
 
@@ -135,6 +139,9 @@ class Extractor(Protocol):
     """A batch's padded size, in the unit of `Loaded.size`, at most (a batch holds at least one clip)."""
     equal_sizes: bool
     """True where a batch must hold clips of one size only, since padding would change the numbers."""
+
+    def path(self, source: Source) -> Path | None:
+        """Return the file whose bytes `open` reads, there or not; None where they are no file (a transcript)."""
 
     def open(self, source: Source) -> Blob:
         """Read the source's bytes. Raises `ClipProblem` where there are none."""
