@@ -1,0 +1,1 @@
+"""Transcripts to hidden states of a language model."""
