@@ -141,7 +141,7 @@ class Extractor(Protocol):
     """True where a batch must hold clips of one size only, since padding would change the numbers."""
 
     def path(self, source: Source) -> Path | None:
-        """Return the file whose bytes `open` reads, there or not; None where they are no file (a transcript)."""
+        """Return the file whose bytes `open` reads, there or not; None for a transcript."""
 
     def open(self, source: Source) -> Blob:
         """Read the source's bytes. Raises `ClipProblem` where there are none."""

@@ -1,4 +1,4 @@
-"""Errors a person reads: printed without a traceback, saying where, what was expected, what came, what next."""
+"""Errors a person reads: where, what was expected, what came, what next. Printed without a traceback."""
 
 
 class MerStoreError(Exception):

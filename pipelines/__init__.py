@@ -1,1 +1,1 @@
-"""Pipelines: what runs from end to end. Extraction joins clips, extractors and a store; trainers read stores."""
+"""Pipelines: extraction joins clips, extractors and a store; trainers read stores."""

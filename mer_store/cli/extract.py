@@ -1,0 +1,216 @@
+"""``mer-store extract``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mer_store.cli.settings import clips_option, json_option, modality_defaults, store_option
+from mer_store.layers import describe_layers
+
+if TYPE_CHECKING:
+    from pipelines.extract import Extraction, ExtractSettings
+    from pipelines.run import RunReport
+
+EXIT_INTERRUPTED = 130
+GIB = 2**30
+
+
+@click.command()
+@click.option("--modality", required=True, type=click.Choice(["audio", "visual", "text"]))
+@click.option(
+    "--layers",
+    metavar="LIST",
+    help="16-21, 18,20, last4, all or embed. Default: audio 16-21, visual embed, text last4.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["utterance", "frame", "both"]),
+    default="utterance",
+    show_default=True,
+    help="One row a clip, one row a frame, or both in one pass.",
+)
+@click.option("--frame-layers", metavar="LIST", help="Store these at frame level in the same pass.")
+@click.option(
+    "--model", metavar="NAME_OR_DIR", help="Hub name, local folder, or tiny (random weights)."
+)
+@click.option(
+    "--recipe",
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="default, mertools2024 or mertools2023.",
+)
+@click.option(
+    "--faces",
+    default="auto",
+    show_default=True,
+    metavar="NAME",
+    help="Visual: centerface, pyfeat or openface.",
+)
+@click.option(
+    "--images-per-second",
+    type=float,
+    metavar="N",
+    help="Visual: sample the video. Default: every image.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option(
+    "--compute-dtype",
+    default="auto",
+    show_default=True,
+    metavar="DTYPE",
+    help="auto is float32 on a CPU, bfloat16 on a GPU.",
+)
+@click.option(
+    "--stored-dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Local worker processes. Default: this one.",
+)
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="A running dask scheduler, such as tcp://node1:8786."
+)
+@click.option(
+    "--decoders",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Decoding threads beside each model.",
+)
+@click.option(
+    "--part-clips",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    metavar="N",
+    help="Clips to a part: the unit of commit.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try clips again that failed before.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done: clips, parts, bytes.")
+@store_option
+@clips_option
+@json_option
+@click.pass_context
+def extract(
+    context: click.Context, store: str, clips: Path, *, as_json: bool, dry_run: bool, **options: Any
+) -> int:
+    """Extract what is missing: clips and layers that the store does not have yet.
+
+    \b
+    Example:
+      mer-store extract --modality audio --layers 16-21
+      mer-store extract --modality audio --layers all --frame-layers 15 --workers 2
+
+    Ctrl-C commits what is done; the same command goes on where it stopped.
+    """
+    from mer_store.clips.clip_list import ClipList
+    from mer_store.store.store import Store
+    from pipelines.extract import prepare
+
+    options |= modality_defaults(context, options["modality"])
+    clip_list = ClipList.read(clips)
+    for problem in clip_list.problems:
+        click.echo(
+            f"{clips}:{problem.line}: {problem.clip_id or '(no clip id)'}: {problem.reason}",
+            err=True,
+        )
+    extraction = prepare(Store.create(store), clip_list, _settings(options))
+    _announce(extraction)
+    if dry_run:
+        _print_dry_run(extraction, as_json=as_json)
+        return 0
+    extraction.store.sweep()
+    report = extraction.run(lambda line: click.echo(line, err=True))
+    _summarise(extraction, report, as_json=as_json)
+    if report.stopped:
+        return EXIT_INTERRUPTED
+    return 1 if report.tally.n_failed or extraction.plan.n_failed_before else 0
+
+
+def _settings(options: dict[str, Any]) -> "ExtractSettings":
+    from extractors.contract import ExtractorRequest
+    from pipelines.extract import ExtractSettings
+
+    decoders = {"n_decoders": options["decoders"]} if options["decoders"] else {}
+    return ExtractSettings(
+        request=ExtractorRequest(
+            modality=options["modality"],
+            model=options["model"],
+            recipe=options["recipe"],
+            device=options["device"],
+            compute_dtype=options["compute_dtype"],
+            faces=options["faces"],
+            images_per_second=options["images_per_second"],
+        ),
+        layers=options["layers"],
+        level=options["level"],
+        frame_layers=options["frame_layers"],
+        stored_dtype=options["stored_dtype"],
+        part_clips=options["part_clips"],
+        n_workers=options["workers"],
+        scheduler=options["scheduler"],
+        retry_failed=options["retry_failed"],
+        **decoders,
+    )
+
+
+def _announce(extraction: "Extraction") -> None:
+    plan = extraction.plan
+    for spec, layers in extraction.wanted:
+        untrained = "" if spec.trained else "  UNTRAINED (random weights)"
+        click.echo(
+            f"{spec.modality}/{spec.name}  layers {describe_layers(layers)}{untrained}", err=True
+        )
+    facts = {
+        "stored": plan.n_stored, "stale": plan.n_stale,
+        "failed before": plan.n_failed_before, "empty before": plan.n_empty_before,
+    }  # fmt: skip
+    words = "".join(f", {number} {name}" for name, number in facts.items() if number)
+    click.echo(
+        f"{plan.n_clips} clips{words}: {plan.n_to_do} to do in {len(plan.parts)} parts", err=True
+    )
+    if plan.n_failed_before:
+        click.echo("clips that failed before are tried again with --retry-failed", err=True)
+
+
+def _print_dry_run(extraction: "Extraction", *, as_json: bool) -> None:
+    from pipelines.extract import estimate_bytes
+
+    plan = extraction.plan
+    n_bytes = estimate_bytes(extraction) if plan.parts else 0
+    if as_json:
+        facts = {name: value for name, value in vars(plan).items() if name != "parts"}
+        click.echo(json.dumps({**facts, "n_parts": len(plan.parts), "n_bytes_estimated": n_bytes}))
+    else:
+        click.echo(
+            f"would extract {plan.n_to_do} clips in {len(plan.parts)} parts, about {n_bytes / GIB:.3f} GiB"
+        )
+
+
+def _summarise(extraction: "Extraction", report: "RunReport", *, as_json: bool) -> None:
+    tally = report.tally
+    if as_json:
+        click.echo(json.dumps({
+            **asdict(tally), "elapsed_s": report.elapsed_s, "stopped": report.stopped, "n_lost": report.n_lost,
+            "reasons": dict(report.reasons), "parts": report.part_ids,
+            "n_failed_before": extraction.plan.n_failed_before,
+        }))  # fmt: skip
+    click.echo(
+        f"{tally.n_ok} stored, {tally.n_empty} empty, {tally.n_failed} failed in {report.elapsed_s:.1f} s",
+        err=True,
+    )
+    for reason, number in report.reasons.most_common():
+        click.echo(f"  {number} x {reason}", err=True)
+    for clip_id, reason in report.examples[:5]:
+        click.echo(f"  e.g. {clip_id}: {reason}", err=True)
+    if report.stopped:
+        left = extraction.plan.n_to_do - tally.n_clips
+        click.echo(f"stopped with {left} clips left: run the same command again to go on", err=True)

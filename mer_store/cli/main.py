@@ -1,0 +1,71 @@
+"""The ``mer-store`` command: a table of commands, each loaded when it is called."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from mer_store import __version__
+from mer_store.cli.settings import name_variables, read_defaults
+from mer_store.errors import MerStoreError
+
+COMMANDS = {
+    "init": "mer_store.cli.init:init",
+    "clips": "mer_store.cli.clips:clips",
+    "extract": "mer_store.cli.extract:extract",
+    "status": "mer_store.cli.status:status",
+    "show": "mer_store.cli.show:show",
+    "verify": "mer_store.cli.verify:verify",
+    "demo": "mer_store.cli.demo:demo",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order of the table: the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command's module."""
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        name_variables(command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mer-store")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Extract each clip once, keep the embeddings of every layer, train from the cache.
+
+    Defaults come from mer-store.toml in the working folder, then MER_STORE_* variables
+    (MER_STORE_STORE, MER_STORE_CLIPS, MER_STORE_MODEL, ...), then options.
+    """
+    command = cli.get_command(context, context.invoked_subcommand or "")
+    if command is not None:
+        context.default_map = {command.name or "": read_defaults(command, list(COMMANDS))}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 some clips failed or an error, 2 wrong use, 130 interrupted."""
+    try:
+        code = cli.main(arguments, prog_name="mer-store", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MerStoreError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # `mer-store status | head`
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code or 0)

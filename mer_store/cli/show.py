@@ -1,0 +1,106 @@
+"""``mer-store show``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mer_store.cli.settings import clips_option, json_option, store_option
+from mer_store.errors import UsageError
+from mer_store.layers import describe_layers
+
+if TYPE_CHECKING:
+    from mer_store.clips.clip_list import Clip
+    from mer_store.store.feature_set import FeatureSet
+
+
+@click.command()
+@click.argument("clip_id")
+@store_option
+@clips_option
+@json_option
+def show(clip_id: str, store: str, clips: Path, *, as_json: bool) -> None:
+    """Show what became of a clip in every feature set, and why.
+
+    Where the clip list is there, its media are compared with what was extracted: a clip whose media or
+    transcript changed is stale, and the next extract makes it again.
+
+    \b
+    Example:
+      mer-store show sample_00000008
+    """
+    from mer_store.store.store import Store
+
+    clip = _find(clips, clip_id)
+    opened = Store.open(store)
+    facts = [_facts(feature_set, clip_id, clip) for feature_set in opened.feature_sets()]
+    if clip is None and all(fact["status"] == "missing" for fact in facts):
+        raise UsageError(f"clip {clip_id!r}: neither in {opened.path} nor in {clips}")
+    if as_json:
+        click.echo(json.dumps({"clip_id": clip_id, "feature_sets": facts}, ensure_ascii=False))
+        return
+    click.echo(clip_id + (f"  {clip.path}" if clip and clip.path else ""))
+    for fact in facts:
+        _print(fact)
+
+
+def _find(clips: Path, clip_id: str) -> "Clip | None":
+    from mer_store.clips.clip_list import ClipList
+
+    if not clips.is_file():
+        return None
+    return next((clip for clip in ClipList.read(clips).clips if clip.clip_id == clip_id), None)
+
+
+def _facts(feature_set: "FeatureSet", clip_id: str, clip: "Clip | None") -> dict[str, Any]:
+    from mer_store.store.ledger import Status
+
+    spec, ledger = feature_set.spec, feature_set.ledger([clip_id])
+    has = ledger.has(feature_set.layers)[0]
+    layers = [layer for layer, there in zip(feature_set.layers, has, strict=True) if there]
+    return {
+        "feature_set": f"{spec.modality}/{spec.name}",
+        "trained": spec.trained,
+        "status": Status(int(ledger.status[0])).name.lower(),
+        "reason": ledger.reasons[0],
+        "layers": layers,
+        "rows": int(ledger.n_rows[0]),
+        "attempt": int(ledger.attempt[0]),
+        "digest": ledger.digest[0],
+        "parts": feature_set.parts_of(clip_id),
+        "stale": _stale(spec.modality, ledger.digest[0], clip),
+    }
+
+
+def _stale(modality: str, digest: str | None, clip: "Clip | None") -> str | None:
+    """Say why the clip is stale, or None where it is not or cannot be told."""
+    from extractors.contract import ClipProblem
+    from extractors.media.blob import read_blob, text_blob
+
+    if clip is None or digest is None:
+        return None
+    try:
+        if modality == "text":
+            now = text_blob(clip.clip_id, clip.text).origin.digest if clip.text else None
+        else:
+            now = read_blob(clip.clip_id, clip.path).origin.digest if clip.path else None
+    except ClipProblem:
+        return None
+    if now is None or now == digest:
+        return None
+    what = "transcript" if modality == "text" else "media"
+    return f"{what} changed since it was extracted ({digest[:19]}… then, {now[:19]}… now)"
+
+
+def _print(fact: dict[str, Any]) -> None:
+    untrained = "" if fact["trained"] else "  UNTRAINED"
+    click.echo(f"{fact['feature_set']}{untrained}")
+    reason = f": {fact['reason']}" if fact["reason"] else ""
+    click.echo(f"  {fact['status']}{reason}")
+    if fact["layers"]:
+        click.echo(
+            f"  layers {describe_layers(fact['layers'])}, {fact['rows']} rows, part {', '.join(fact['parts'])}"
+        )
+    if fact["stale"]:
+        click.echo(f"  stale: {fact['stale']}")

@@ -1,0 +1,94 @@
+"""``mer-store status``."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mer_store.cli.settings import clips_option, json_option, store_option
+from mer_store.layers import describe_layers
+
+if TYPE_CHECKING:
+    from mer_store.store.feature_set import FeatureSet
+
+MIB = 2**20
+N_REASONS = 5
+
+
+@click.command()
+@store_option
+@clips_option
+@json_option
+def status(store: str, clips: Path, *, as_json: bool) -> None:
+    """Show what the store holds: clips, layers and outcomes of each feature set.
+
+    Where the clip list is there, also how many of its clips each feature set covers.
+
+    \b
+    Example:
+      mer-store status
+      mer-store status --json | jq '.feature_sets[].layers'
+    """
+    from mer_store.store.store import Store
+
+    clip_ids = _listed(clips)
+    opened = Store.open(store)
+    facts = [_facts(feature_set, clip_ids) for feature_set in opened.feature_sets()]
+    if as_json:
+        click.echo(
+            json.dumps({"store": str(opened.path), "feature_sets": facts}, ensure_ascii=False)
+        )
+        return
+    if not facts:
+        click.echo(f"{opened.path}: empty; fill it with `mer-store extract --modality audio`")
+    for fact in facts:
+        _print(fact)
+
+
+def _listed(clips: Path) -> list[str] | None:
+    from mer_store.clips.clip_list import ClipList
+
+    return [clip.clip_id for clip in ClipList.read(clips).clips] if clips.is_file() else None
+
+
+def _facts(feature_set: "FeatureSet", clip_ids: list[str] | None) -> dict[str, Any]:
+    outcomes = list(feature_set.outcomes())
+    by_status = Counter(outcome.status for outcome in outcomes)
+    reasons = Counter(outcome.reason.split(":", 1)[0] for outcome in outcomes if outcome.reason)
+    spec = feature_set.spec
+    facts: dict[str, Any] = {
+        "modality": spec.modality, "model": spec.model, "level": spec.level, "recipe": spec.recipe,
+        "fingerprint": spec.fingerprint, "trained": spec.trained, "stored_dtype": spec.stored_dtype,
+        "layers": list(feature_set.layers),
+        "ok": by_status["ok"], "empty": by_status["empty"], "failed": by_status["failed"],
+        "reasons": dict(reasons.most_common()),
+        "parts": feature_set.n_parts, "bytes": feature_set.n_bytes,
+    }  # fmt: skip
+    if clip_ids is not None:
+        known = {outcome.clip_id for outcome in outcomes}
+        facts["listed"] = len(clip_ids)
+        facts["listed_missing"] = sum(clip_id not in known for clip_id in clip_ids)
+    return facts
+
+
+def _print(fact: dict[str, Any]) -> None:
+    name = f"{fact['modality']}  {fact['model']}  {fact['level']}  {fact['fingerprint']}"
+    recipe = "" if fact["recipe"] == "default" else f"  recipe {fact['recipe']}"
+    untrained = "" if fact["trained"] else "  UNTRAINED (random weights)"
+    click.echo(f"{name}{recipe}{untrained}")
+    click.echo(f"  layers  {describe_layers(fact['layers'])}")
+    missing = (
+        f", {fact['listed_missing']} of {fact['listed']} listed are missing"
+        if "listed" in fact
+        else ""
+    )
+    click.echo(
+        f"  clips   {fact['ok']} ok, {fact['empty']} empty, {fact['failed']} failed{missing}"
+    )
+    click.echo(
+        f"  size    {fact['bytes'] / MIB:.1f} MiB in {fact['parts']} parts, {fact['stored_dtype']}"
+    )
+    for reason, number in list(fact["reasons"].items())[:N_REASONS]:
+        click.echo(f"          {number} x {reason}")

@@ -1,0 +1,168 @@
+"""The plan: which clips and layers are missing, as units of work."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from mer_store.store.ledger import Ledger, Status
+from mer_store.store.store import Store
+from numpy.typing import NDArray
+
+from extractors.contract import Source
+from mer_store.layers import Layer
+from mer_store.spec import Spec
+from pipelines.freshness import Freshness
+from pipelines.work import LevelWork, PartWork
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do, and what need not be done."""
+
+    parts: tuple[PartWork, ...]
+    n_clips: int
+    n_stored: int
+    """Clips that have every layer asked for."""
+    n_stale: int
+    n_failed_before: int
+    """Clips that failed in an earlier run and are not tried again."""
+    n_empty_before: int
+    n_to_do: int
+
+
+@dataclass(frozen=True)
+class _Level:
+    spec: Spec
+    layers: tuple[Layer, ...]
+    ledger: Ledger
+    stale: NDArray[np.bool_]
+    need: NDArray[np.bool_]
+    """[clips, layers]"""
+
+
+def make_plan(
+    store: Store,
+    wanted: Sequence[tuple[Spec, tuple[Layer, ...]]],
+    sources: Sequence[Source],
+    template: PartWork,
+    freshness: Freshness,
+    *,
+    rejected: Mapping[str, str],
+    part_clips: int,
+    retry_failed: bool = False,
+) -> Plan:
+    """Compare the clips with the store's ledger.
+
+    Parts are `template` with clips and levels filled in: clips that miss the same layers go together, in
+    the clip list's order, at most `part_clips` to a part. Clips in `rejected` have no usable source.
+    """
+    levels = [
+        _look(store, spec, layers, sources, freshness, retry_failed=retry_failed)
+        for spec, layers in wanted
+    ]
+    need = np.concatenate([level.need for level in levels], axis=1)
+    to_do = need.any(axis=1)
+    status = np.stack([level.ledger.status for level in levels])
+    parts = [
+        part
+        for rows in _chunks(_group(need, np.flatnonzero(to_do)), part_clips)
+        for part in [_part(template, levels, sources, rows)]
+    ]
+    refused = _refused_parts(store, wanted, rejected, template, retry_failed=retry_failed)
+    return Plan(
+        parts=(*refused, *parts),
+        n_clips=len(sources) + len(rejected),
+        n_stored=int((~to_do & (status == Status.OK).all(axis=0)).sum()),
+        n_stale=int(np.any([level.stale for level in levels], axis=0).sum()),
+        n_failed_before=int((~to_do & (status == Status.FAILED).any(axis=0)).sum()),
+        n_empty_before=int((~to_do & (status == Status.EMPTY).any(axis=0)).sum()),
+        n_to_do=int(to_do.sum()) + sum(part.n_clips for part in refused),
+    )
+
+
+def _look(
+    store: Store,
+    spec: Spec,
+    layers: tuple[Layer, ...],
+    sources: Sequence[Source],
+    freshness: Freshness,
+    *,
+    retry_failed: bool,
+) -> _Level:
+    ledger = read_ledger(store, spec, [source.clip_id for source in sources])
+    stale = freshness.stale(ledger)
+    appeared = (ledger.status == Status.FAILED) & (ledger.n_bytes < 0) & freshness.files.there
+    settled = np.isin(ledger.status, (Status.EMPTY, Status.FAILED)) & ~stale & ~appeared
+    if retry_failed:
+        settled &= ledger.status != Status.FAILED
+    need = (~ledger.has(layers) | stale[:, None]) & ~settled[:, None]
+    return _Level(spec, layers, ledger, stale, need)
+
+
+def read_ledger(store: Store, spec: Spec, clip_ids: Sequence[str]) -> Ledger:
+    """Return the ledger of the feature set that has `spec`: all missing where there is none yet."""
+    for feature_set in store.feature_sets():
+        if feature_set.spec == spec:
+            return feature_set.ledger(clip_ids)
+    return Ledger.empty(clip_ids)
+
+
+def _group(need: NDArray[np.bool_], rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Split `rows` into groups that miss the same layers."""
+    if not len(rows):
+        return []
+    _, group = np.unique(need[rows], axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    return [rows[group == number] for number in range(int(group.max()) + 1)]
+
+
+def _chunks(groups: Iterable[NDArray[np.intp]], size: int) -> Iterable[NDArray[np.intp]]:
+    for group in groups:
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def _part(
+    template: PartWork, levels: Sequence[_Level], sources: Sequence[Source], rows: NDArray[np.intp]
+) -> PartWork:
+    works = []
+    for level in levels:
+        missing = level.need[rows[0]]
+        layers = tuple(layer for layer, needed in zip(level.layers, missing, strict=True) if needed)
+        if layers:
+            works.append(
+                LevelWork(level.spec, layers, attempt=int(level.ledger.attempt[rows].max()) + 1)
+            )
+    return replace(template, sources=tuple(sources[row] for row in rows), levels=tuple(works))
+
+
+def _refused_parts(
+    store: Store,
+    wanted: Sequence[tuple[Spec, tuple[Layer, ...]]],
+    rejected: Mapping[str, str],
+    template: PartWork,
+    *,
+    retry_failed: bool,
+) -> list[PartWork]:
+    """Return a part that records the clips refused by the clip list, unless the ledger says so already."""
+    clip_ids = list(rejected)
+    known = np.ones(len(clip_ids), dtype=bool)
+    attempts = []
+    for spec, _ in wanted:
+        ledger = read_ledger(store, spec, clip_ids)
+        attempts.append(int(ledger.attempt.max(initial=-1)) + 1)
+        known &= ledger.status != Status.MISSING
+    if retry_failed:
+        known[:] = False
+    left = {
+        clip_id: rejected[clip_id]
+        for clip_id, done in zip(clip_ids, known, strict=True)
+        if not done
+    }
+    if not left:
+        return []
+    works = [
+        LevelWork(spec, layers, attempt)
+        for (spec, layers), attempt in zip(wanted, attempts, strict=True)
+    ]
+    return [replace(template, rejected=left, levels=tuple(works))]

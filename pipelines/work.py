@@ -1,0 +1,87 @@
+"""Units of work: what one worker extracts and commits as one part per level."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from extractors.contract import ExtractorRequest, Source, Want
+from mer_store.layers import Layer
+from mer_store.spec import Spec
+
+
+@dataclass(frozen=True)
+class LevelWork:
+    """The layers to store at one level."""
+
+    spec: Spec
+    layers: tuple[Layer, ...]
+    attempt: int
+    """0 for clips never tried; above every attempt recorded where clips failed or went stale."""
+
+
+@dataclass(frozen=True)
+class PartWork:
+    """Clips to extract in one pass. Small and picklable: a worker opens store and model itself."""
+
+    store: str
+    request: ExtractorRequest
+    sources: tuple[Source, ...]
+    levels: tuple[LevelWork, ...]
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    """Clip ids that the clip list's checks refused, with the reason: recorded as failed, never opened."""
+    n_decoders: int = 2
+    """Threads that read and decode beside the model."""
+    batch_limit: int | None = None
+    """Overrides the extractor's own."""
+    n_deaths: int = 0
+    """Workers that died while making this part."""
+    stop_path: str = ""
+    """A file whose appearance asks the worker to commit what it has and return."""
+
+    @property
+    def want(self) -> Want:
+        """Layers by level, as an extractor takes them."""
+        by_level = {level.spec.level: level.layers for level in self.levels}
+        return Want(by_level.get("utterance", ()), by_level.get("frame", ()))
+
+    @property
+    def n_clips(self) -> int:
+        """Clips that will get a ledger row."""
+        return len(self.sources) + len(self.rejected)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of some clips, and where the time went. Adds up."""
+
+    n_ok: int = 0
+    n_empty: int = 0
+    n_failed: int = 0
+    media_s: float = 0.0
+    """Seconds of media behind the `n_ok` clips."""
+    waiting_s: float = 0.0
+    """Time the model waited for decoded input."""
+    computing_s: float = 0.0
+    writing_s: float = 0.0
+
+    @property
+    def n_clips(self) -> int:
+        """All clips that were dealt with."""
+        return self.n_ok + self.n_empty + self.n_failed
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """Add field by field."""
+        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)))
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What a worker returns: a few bytes, never features."""
+
+    tally: Tally
+    part_ids: tuple[str, ...]
+    reasons: Mapping[str, int]
+    """How many clips failed or were empty, by reason."""
+    examples: tuple[tuple[str, str], ...]
+    """The first few clips that failed, with the reason."""
+    stopped: bool = False
+    """True where the worker was asked to stop before the last clip."""
