@@ -42,7 +42,9 @@ def parse_layers(text: str, available: Sequence[Layer]) -> tuple[Layer, ...]:
         elif span := _RANGE.fullmatch(word):
             first, last = int(span[1]), int(span[2])
             if first > last:
-                raise UsageError(f"layers {word!r}: the first is above the last; write {last}-{first}")
+                raise UsageError(
+                    f"layers {word!r}: the first is above the last; write {last}-{first}"
+                )
             chosen += range(first, last + 1)
         elif tail := _LAST.fullmatch(word):
             n_last = int(tail[1])
@@ -54,10 +56,14 @@ def parse_layers(text: str, available: Sequence[Layer]) -> tuple[Layer, ...]:
         elif word:
             chosen.append(word)
         else:
-            raise UsageError(f"layers {text!r}: empty entry; write for example 16-21 or 18,20 or all")
+            raise UsageError(
+                f"layers {text!r}: empty entry; write for example 16-21 or 18,20 or all"
+            )
     if unknown := [layer for layer in chosen if layer not in available]:
         named = ", ".join(map(str, dict.fromkeys(unknown)))
-        raise UsageError(f"layers {text!r}: no layer {named}; the model has {describe_layers(available)}")
+        raise UsageError(
+            f"layers {text!r}: no layer {named}; the model has {describe_layers(available)}"
+        )
     return sort_layers(chosen)
 
 

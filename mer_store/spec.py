@@ -50,7 +50,9 @@ class Spec:
         _require("level", self.level, LEVELS)
         _require("stored_dtype", self.stored_dtype, STORED_DTYPES)
         if not re.fullmatch(r"[\w.+-]+", self.model) or self.model.startswith("."):
-            raise UsageError(f"spec: model name {self.model!r}: expected letters, digits and . _ + - only")
+            raise UsageError(
+                f"spec: model name {self.model!r}: expected letters, digits and . _ + - only"
+            )
 
     @property
     def fingerprint(self) -> str:
