@@ -75,8 +75,8 @@ class DaskCrew:
         """Tell whether a worker died. A scheduler that is gone cancels everything: that is an error."""
         if isinstance(error, CancelledError):
             raise MerStoreError(
-                "the dask scheduler is gone and its work was cancelled. All parts committed so far are in the "
-                "store: run the same command again to go on"
+                "the dask scheduler is gone and its work was cancelled. What was committed is in the store: "
+                "run the same command again to go on"
             ) from error
         return isinstance(error, KilledWorker)
 

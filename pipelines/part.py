@@ -9,10 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
 
-from extractors.batching import batches
 from mer_store.store.store import Store
-from mer_store.store.writer import ClipRows, PartWriter
 
+from extractors.batching import batches
 from extractors.contract import (
     ClipEmpty,
     ClipFailed,
@@ -26,6 +25,7 @@ from extractors.contract import (
 )
 from extractors.table import build_extractor
 from mer_store.errors import MerStoreError
+from mer_store.store.writer import ClipRows, PartWriter
 from pipelines.feed import Fetched, feed, one_line, windows
 from pipelines.work import PartReport, PartWork, Tally
 

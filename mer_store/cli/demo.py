@@ -1,22 +1,71 @@
 """``mer-store demo``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from mer_store.store.store import Store
+
+LAYER = 18
 
 
 @click.command()
 @click.argument("folder", default="demo", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--offline", is_flag=True, help="Generate the clips instead of fetching real ones.")
 def demo(folder: Path, *, offline: bool) -> None:
-    """Run the main job end to end on a small corpus: real clips to a store to a page that shows it.
+    """Run the main job end to end on a small corpus: real clips, a store, a page that shows it.
 
-    Models are tiny and untrained; faces are found by a real detector.
+    Models are tiny and untrained, so that it takes a minute; faces are found by a real detector. Every
+    step is a command that is printed before it runs. Run it again: what is stored is not extracted again.
 
     \b
     Example:
       mer-store demo demo
     """
-    from pipelines.demo.tour import tour
+    from pipelines.demo.corpus import make_corpus
 
-    tour(folder, offline=offline)
+    from mer_store.clips.clip_list import ClipList
+    from mer_store.store.store import Store
+    from pipelines.demo.page import write_page
+
+    clips = make_corpus(folder / "clips", offline=offline)
+    where = ["--store", str(folder / "store")]
+    listed = ["--clips", str(clips), "--model", "tiny", "--decoders", "2"]
+    run("init", str(folder / "store"))
+    extract = ["extract", *where, *listed, "--modality"]
+    run(*extract, "audio", "--layers", "16-21", "--frame-layers", f"15,{LAYER}")
+    run(*extract, "visual", "--level", "both", "--images-per-second", "5")
+    run(*extract, "text")
+    run("status", *where, "--clips", str(clips))
+    run("verify", "--deep", *where)
+    store = Store.open(folder / "store")
+    read_back(store)
+    page = folder / "index.html"
+    write_page(store, ClipList.read(clips), LAYER, page)
+    click.secho(f"\nopen {page} in a browser to look at it all", bold=True)
+
+
+def run(*arguments: str) -> None:
+    """Print a command, then run it in this process. Clips that fail are part of the demo."""
+    from mer_store.cli.main import cli
+
+    click.secho(f"\n$ mer-store {' '.join(arguments)}", bold=True)
+    cli.main(list(arguments), prog_name="mer-store", standalone_mode=False)
+
+
+def read_back(store: "Store") -> None:
+    """Read one layer of every clip, as a trainer does."""
+    import time
+
+    features = store.features("audio", level="utterance")
+    started_s = time.perf_counter()
+    rows = features.read(layers=[LAYER])
+    elapsed_ms = 1e3 * (time.perf_counter() - started_s)
+    click.secho(
+        f"\n>>> store.features('audio', level='utterance').read(layers=[{LAYER}])", bold=True
+    )
+    click.echo(
+        f"array of {rows.dtype} {rows.shape}: [clips, layers, D], read in {elapsed_ms:.1f} ms"
+    )

@@ -100,7 +100,7 @@ GIB = 2**30
 @json_option
 @click.pass_context
 def extract(
-    context: click.Context, store: str, clips: Path, *, as_json: bool, dry_run: bool, **options: Any
+    context: click.Context, /, store: str, clips: Path, *, as_json: bool, dry_run: bool, **options: Any
 ) -> int:
     """Extract what is missing: clips and layers that the store does not have yet.
 
@@ -198,11 +198,11 @@ def _print_dry_run(extraction: "Extraction", *, as_json: bool) -> None:
 def _summarise(extraction: "Extraction", report: "RunReport", *, as_json: bool) -> None:
     tally = report.tally
     if as_json:
-        click.echo(json.dumps({
-            **asdict(tally), "elapsed_s": report.elapsed_s, "stopped": report.stopped, "n_lost": report.n_lost,
-            "reasons": dict(report.reasons), "parts": report.part_ids,
-            "n_failed_before": extraction.plan.n_failed_before,
-        }))  # fmt: skip
+        run = {
+            name: getattr(report, name) for name in ("elapsed_s", "stopped", "n_lost", "part_ids")
+        }
+        before = {"n_failed_before": extraction.plan.n_failed_before}
+        click.echo(json.dumps({**asdict(tally), **run, **before, "reasons": dict(report.reasons)}))
     click.echo(
         f"{tally.n_ok} stored, {tally.n_empty} empty, {tally.n_failed} failed in {report.elapsed_s:.1f} s",
         err=True,

@@ -53,7 +53,7 @@ def cli(context: click.Context) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 some clips failed or an error, 2 wrong use, 130 interrupted."""
+    """Run and exit: 0 done, 1 some clips failed or an error, 2 wrong use, 130 interrupted."""
     try:
         code = cli.main(arguments, prog_name="mer-store", standalone_mode=False)
     except click.exceptions.Abort:

@@ -66,7 +66,7 @@ def _named(
 
 
 def modality_defaults(context: click.Context, modality: str) -> dict[str, Any]:
-    """Return what ``[extract.<modality>]`` says of options that were given neither as such nor by a variable."""
+    """Return what ``[extract.<modality>]`` says of options given neither as such nor by a variable."""
     table = (context.default_map or {}).get(modality, {})
     given = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return {

@@ -99,8 +99,7 @@ def _print(fact: dict[str, Any]) -> None:
     reason = f": {fact['reason']}" if fact["reason"] else ""
     click.echo(f"  {fact['status']}{reason}")
     if fact["layers"]:
-        click.echo(
-            f"  layers {describe_layers(fact['layers'])}, {fact['rows']} rows, part {', '.join(fact['parts'])}"
-        )
+        where = ", ".join(fact["parts"])
+        click.echo(f"  layers {describe_layers(fact['layers'])}, {fact['rows']} rows, part {where}")
     if fact["stale"]:
         click.echo(f"  stale: {fact['stale']}")

@@ -1,0 +1,157 @@
+"""`extract` end to end against the bare model loop on decoded arrays.
+
+A full-size HuBERT-large with random weights, wav clips made on the spot with lengths as in MER2024 (mean
+3.13 s). The baseline is what nobody can beat without running less of the model: decoded arrays in memory,
+one forward a clip, all blocks, layers 16-21 pooled, nothing written. `extract` reads the files, decodes,
+batches, pools, writes checksummed parts, commits; blocks 22-24 are not needed and not run.
+
+Run in pairs, A B A B, since these machines are noisy:
+    python benchmarks/extract_audio.py --clips 32 --rounds 3
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+import torch
+from mer_store.clips.clip_list import Clip, ClipList
+from mer_store.store.store import Store
+from transformers import HubertConfig, HubertModel
+
+from extractors.contract import ExtractorRequest
+from pipelines.extract import ExtractSettings, prepare
+
+RATE_HZ = 16_000
+MEAN_S = 3.13
+LAYERS = range(16, 22)
+
+
+def save_model(folder: Path, device: str) -> None:
+    """Write a full-size HuBERT-large with random weights, unless it is there."""
+    if (folder / "config.json").exists():
+        return
+    torch.manual_seed(0)
+    config = HubertConfig(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
+        feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True,
+    )  # fmt: skip
+    with torch.device(device):
+        model = HubertModel(config)
+    model.to("cpu").save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"do_normalize": True, "sampling_rate": RATE_HZ, "feature_size": 1})
+    )
+
+
+def make_clips(folder: Path, n_clips: int) -> ClipList:
+    """Write `n_clips` wav files of noise, log-normal in length about `MEAN_S`."""
+    rng = np.random.default_rng(0)
+    lengths_s = np.clip(rng.lognormal(np.log(MEAN_S) - 0.18, 0.6, n_clips), 0.5, 20)
+    clips = []
+    for number, length_s in enumerate(lengths_s):
+        path = folder / f"clip{number:06}.wav"
+        samples = rng.normal(0, 3000, int(length_s * RATE_HZ)).astype("<i2")
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, RATE_HZ, len(samples), "NONE", ""))
+            file.writeframes(samples.tobytes())
+        clips.append(Clip(path.stem, path, None, None, None, None))
+    return ClipList(tuple(clips), (), folder / "clips.csv")
+
+
+def load_waveforms(clip_list: ClipList) -> list[torch.Tensor]:
+    """Decode every clip, normalised as HuBERT wants it: not part of the baseline's time."""
+    waveforms = []
+    for clip in clip_list.clips:
+        with wave.open(str(clip.path)) as file:
+            samples = (
+                np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 2**15
+            )
+        waveforms.append(
+            torch.from_numpy((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7))
+        )
+    return waveforms
+
+
+@torch.inference_mode()
+def bare_loop(model: HubertModel, waveforms: list[torch.Tensor], dtype: torch.dtype) -> float:
+    """One forward a clip on decoded arrays; seconds."""
+    device = next(model.parameters()).device
+    started_s = time.perf_counter()
+    for waveform in waveforms:
+        batch = waveform[None].to(device=device, dtype=dtype)
+        states = model(batch, output_hidden_states=True).hidden_states
+        torch.stack([states[layer].float().mean(dim=1)[0] for layer in LAYERS]).cpu()
+    return time.perf_counter() - started_s
+
+
+def run_extract(model: Path, clip_list: ClipList, device: str, layers: str) -> float:
+    """`extract` into a fresh store, as the command does it, without the start of the process; seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.create(Path(folder) / "store")
+        settings = ExtractSettings(
+            ExtractorRequest("audio", str(model), device=device), layers=layers
+        )
+        extraction = prepare(store, clip_list, settings)
+        started_s = time.perf_counter()
+        report = extraction.run(silent)
+        elapsed_s = time.perf_counter() - started_s
+        assert report.tally.n_ok == len(clip_list.clips), report
+        print(
+            f"  extract: {elapsed_s:.1f} s  waiting {report.tally.waiting_s / elapsed_s:.1%}  "
+            f"writing {report.tally.writing_s / elapsed_s:.1%}",
+            file=sys.stderr,
+        )
+        return elapsed_s
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--model", type=Path, default=Path(tempfile.gettempdir()) / "mer-store-bench-hubert-large"
+    )
+    options = parser.parse_args()
+    save_model(options.model, options.device)
+    dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
+    model = HubertModel.from_pretrained(options.model).to(device=options.device, dtype=dtype).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        clip_list = make_clips(Path(folder), options.clips)
+        waveforms = load_waveforms(clip_list)
+        audio_s = sum(len(waveform) for waveform in waveforms) / RATE_HZ
+        run_extract(options.model, clip_list, options.device, "16-21")  # loads the model, warms up
+        bare_loop(model, waveforms[:2], dtype)
+        rounds = []
+        for number in range(options.rounds):
+            bare_s = bare_loop(model, waveforms, dtype)
+            cut_s = run_extract(options.model, clip_list, options.device, "16-21")
+            full_s = run_extract(options.model, clip_list, options.device, "16-21,24")
+            rounds.append((bare_s, cut_s, full_s))
+            print(
+                f"round {number + 1}: bare {bare_s:.1f} s, extract {cut_s:.1f} s, all blocks {full_s:.1f} s",
+                file=sys.stderr,
+            )
+    cut = statistics.median(cut_s / bare_s for bare_s, cut_s, _ in rounds)
+    full = statistics.median(full_s / bare_s for bare_s, _, full_s in rounds)
+    hours_per_s = audio_s / 3600 / statistics.median(cut_s for _, cut_s, _ in rounds)
+    print(f"extract / bare loop, layers 16-21 (blocks 22-24 not run): {cut:.3f}  (target < 1.0)")
+    print(f"extract / bare loop, layers 16-21 and 24 (all blocks):    {full:.3f}  (target <= 1.10)")
+    print(f"audio hours per second: {hours_per_s:.6f} on {options.device}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The demo's page: one self-contained HTML file that shows a store."""
+
+import base64
+import io
+from collections import Counter
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from extractors.audio.extractor import RATE_HZ
+from extractors.visual.contact_sheet import draw_faces
+from mer_store.clips.clip_list import Clip, ClipList
+from mer_store.store.feature_set import FeatureSet
+from mer_store.store.store import Store
+from numpy.typing import NDArray
+from PIL import Image
+
+from extractors.contract import Blob
+from extractors.media.audio import decode_audio
+from extractors.media.blob import read_blob
+from mer_store.errors import UsageError
+from mer_store.layers import Layer, describe_layers
+from pipelines.demo.figures import draw_coverage, draw_layer_over_time, draw_similarity
+
+STATUSES = ("ok", "empty", "failed")
+N_SHEETS = 3
+FRAME_SHIFT_S = 0.02
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1b2430}
+h1{margin-bottom:0} h2{margin-top:2.2rem;border-bottom:1px solid #d9e2ec} img{max-width:100%}
+table{border-collapse:collapse;width:100%} td,th{padding:.3rem .6rem;border-bottom:1px solid #e6ebf0;text-align:left}
+td.n{text-align:right;font-variant-numeric:tabular-nums} code,pre{background:#f3f6f9;border-radius:4px}
+code{padding:.1rem .3rem} pre{padding:.8rem;overflow:auto} .tag{background:#e76f51;color:#fff;border-radius:4px;
+padding:.05rem .4rem;font-size:.8rem} .note{color:#52606d}
+"""
+
+
+def write_page(store: Store, clip_list: ClipList, layer: Layer, target: Path) -> None:
+    """Draw the page for `store` into `target`; `layer` is the audio layer shown over time."""
+    feature_sets = store.feature_sets()
+    sections = [
+        _summary(store, clip_list, feature_sets),
+        _faces(store, clip_list),
+        _layer(store, clip_list, layer),
+        _similarity(store, layer),
+        _ledger(feature_sets),
+    ]
+    body = "\n".join(sections)
+    target.write_text(
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>mer-store demo</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>\n<body>{body}</body></html>\n',
+        encoding="utf-8",
+    )
+
+
+def _summary(store: Store, clip_list: ClipList, feature_sets: list[FeatureSet]) -> str:
+    counts = np.array([[_statuses(item)[status] for status in STATUSES] for item in feature_sets])
+    names = [f"{item.spec.modality} {item.spec.level}" for item in feature_sets]
+    rows = "".join(_feature_set_row(item) for item in feature_sets)
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in ("modality", "model", "level", "layers", "clips", "MiB", "parts")
+    )
+    return (
+        f"<h1>mer-store demo</h1><p class=note>{len(clip_list.clips)} clips, store <code>{escape(store.path.name)}"
+        f"</code>. Clips are short cuts of public test videos; sound and picture of some come from different "
+        f"recordings. Texts and labels are invented. Faces are found by a trained detector (CenterFace); "
+        f"the models behind the features are tiny and <span class=tag>untrained</span>: the numbers mean "
+        f"nothing, the machinery is the real one.</p>"
+        f"<h2>What the store holds</h2>{_image(draw_coverage(names, counts, STATUSES), 'outcomes by feature set')}"
+        f"<table><tr>{head}</tr>{rows}</table>"
+    )
+
+
+def _statuses(feature_set: FeatureSet) -> Counter[str]:
+    return Counter(outcome.status for outcome in feature_set.outcomes())
+
+
+def _feature_set_row(item: FeatureSet) -> str:
+    tag = "" if item.spec.trained else " <span class=tag>untrained</span>"
+    cells = [
+        item.spec.modality,
+        f"{escape(item.spec.model)}{tag}",
+        item.spec.level,
+        describe_layers(item.layers),
+        str(_statuses(item)["ok"]),
+        f"{item.n_bytes / 2**20:.2f}",
+        str(item.n_parts),
+    ]
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _faces(store: Store, clip_list: ClipList) -> str:
+    features = store.features("visual", level="frame")
+    clips = _spread(
+        [clip for clip in clip_list.clips if clip.clip_id in set(features.clip_ids)], N_SHEETS
+    )
+    tables = features.table("images", [clip.clip_id for clip in clips])
+    sheets = []
+    for clip, table in zip(clips, tables, strict=True):
+        found = int((table["row"] >= 0).sum())
+        caption = f"{escape(clip.clip_id)}: a face in {found} of {len(table['row'])} images"
+        sheet = draw_faces(_blob(clip), table)
+        sheets.append(f"<p>{caption}<br>{_image(_encode(sheet), caption)}</p>")
+    note = "The face that is followed is boxed. Images without one are dimmed: they have no row."
+    return f"<h2>Faces</h2><p class=note>{note}</p>{''.join(sheets)}"
+
+
+def _layer(store: Store, clip_list: ClipList, layer: Layer) -> str:
+    features = store.features("audio", level="frame")
+    available = set(features.clip_ids)
+    clip = next(clip for clip in clip_list.clips if clip.clip_id in available)
+    [rows] = features.ragged(layers=[layer], clip_ids=[clip.clip_id])
+    waveform = decode_audio(_blob(clip), RATE_HZ)
+    picture = draw_layer_over_time(waveform, rows[:, 0], layer, RATE_HZ, FRAME_SHIFT_S)
+    code = (
+        "store = mer_store.open('store')\n"
+        f"[frames] = store.features('audio', level='frame').ragged(layers=[{layer!r}], clip_ids=['{clip.clip_id}'])\n"
+        f"frames.shape   # {rows.shape}: [T, layers, D]"
+    )
+    return f"<h2>One layer of one clip</h2><pre>{escape(code)}</pre>{_image(picture, f'layer {layer} over time')}"
+
+
+def _similarity(store: Store, layer: Layer) -> str:
+    wanted: dict[str, Layer] = {
+        "audio": layer,
+        "visual": "embed",
+        "text": _last(store.features("text", level="utterance")),
+    }
+    sets = {modality: store.features(modality, level="utterance") for modality in wanted}
+    shared = set.intersection(*(set(item.clip_ids) for item in sets.values()))
+    clip_ids = [clip_id for clip_id in sets["audio"].clip_ids if clip_id in shared]
+    pictures = {
+        f"{modality}, layer {wanted[modality]}": item.read([wanted[modality]], clip_ids)[:, 0]
+        for modality, item in sets.items()
+    }
+    return (
+        f"<h2>{len(clip_ids)} clips that have all three modalities</h2>"
+        f"{_image(draw_similarity(pictures), 'similarity of clips by modality')}"
+    )
+
+
+def _last(features: FeatureSet) -> Layer:
+    return features.layers[-1]
+
+
+def _ledger(feature_sets: list[FeatureSet]) -> str:
+    rows = [
+        f"<tr><td>{item.spec.modality}</td><td>{escape(outcome.clip_id)}</td><td>{outcome.status}</td>"
+        f"<td>{escape(outcome.reason or '')}</td></tr>"
+        for item in feature_sets
+        if item.spec.level == "utterance"
+        for outcome in item.outcomes()
+        if outcome.status != "ok"
+    ]
+    return (
+        "<h2>Ledger: clips without features</h2><table><tr><th>modality</th><th>clip</th><th>status</th>"
+        f"<th>reason</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def _spread(clips: list[Clip], number: int) -> list[Clip]:
+    return clips[:: max(1, len(clips) // number)][:number]
+
+
+def _blob(clip: Clip) -> Blob:
+    if clip.path is None:
+        raise UsageError(f"clip {clip.clip_id!r}: no path in the clip list, nothing to draw")
+    return read_blob(clip.clip_id, clip.path)
+
+
+def _encode(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=88)
+    return buffer.getvalue()
+
+
+def _image(data: bytes, caption: str) -> str:
+    kind = "jpeg" if data[:2] == b"\xff\xd8" else "png"
+    return f'<img alt="{escape(caption)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'

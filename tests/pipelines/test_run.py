@@ -1,0 +1,113 @@
+"""Running parts through workers that die."""
+
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from extractors.contract import ExtractorRequest, Source
+from mer_store.errors import MerStoreError
+from pipelines.interrupt import StopFile
+from pipelines.progress import Progress
+from pipelines.run import run_parts, split
+from pipelines.work import PartReport, PartWork, Tally
+
+
+class WorkerDiedError(Exception):
+    pass
+
+
+class MortalCrew:
+    """Workers that die on poison clips, and now and then on any."""
+
+    def __init__(self, poison=(), kills=(), n_workers=3):
+        self.executor = ThreadPoolExecutor(n_workers)
+        self.poison, self.kills, self._n = set(poison), set(kills), n_workers
+        self.n_calls = 0
+        self.done: list[str] = []
+        self.blamed: dict[str, str] = {}
+
+    def make_part(self, work: PartWork) -> PartReport:
+        self.n_calls += 1
+        ids = [source.clip_id for source in work.sources]
+        if self.n_calls in self.kills or self.poison & set(ids):
+            raise WorkerDiedError
+        self.done += ids
+        self.blamed |= work.rejected
+        return PartReport(Tally(n_ok=len(ids), n_failed=len(work.rejected)), ("part",), {}, ())
+
+    def n_workers(self):
+        return self._n
+
+    def lost(self, error):
+        return isinstance(error, WorkerDiedError)
+
+
+def works(n_parts: int, n_clips: int = 8) -> list[PartWork]:
+    return [
+        PartWork("store", ExtractorRequest("audio"),
+                 tuple(Source(f"{part}-{clip}") for clip in range(n_clips)), ())
+        for part in range(n_parts)
+    ]  # fmt: skip
+
+
+def run(crew, parts, tmp_path):
+    return run_parts(parts, crew, Progress("test", 1), StopFile(tmp_path))
+
+
+def test_kills_of_innocent_workers_lose_nothing_and_blame_nobody(tmp_path):
+    crew = MortalCrew(kills={1, 4, 5, 9})
+    report = run(crew, works(10), tmp_path)
+    assert sorted(crew.done) == sorted(f"{part}-{clip}" for part in range(10) for clip in range(8))
+    assert crew.blamed == {}
+    assert report.n_lost == 4
+    assert report.tally.n_ok == 80
+
+
+def test_a_poison_clip_is_found_and_blamed_alone(tmp_path):
+    crew = MortalCrew(poison={"1-5", "3-0"})
+    report = run(crew, works(4), tmp_path)
+    assert set(crew.blamed) == {"1-5", "3-0"}
+    assert all("worker died" in reason for reason in crew.blamed.values())
+    assert len(crew.done) == len(set(crew.done)) == 30
+    assert report.tally == Tally(n_ok=30, n_failed=2)
+
+
+def test_workers_that_always_die_end_the_run(tmp_path):
+    everything = {f"{part}-{clip}" for part in range(40) for clip in range(8)}
+    crew = MortalCrew(poison=everything)
+    with pytest.raises(MerStoreError, match="in a row lost their worker"):
+        run(crew, works(40), tmp_path)
+
+
+def test_an_impossible_part_ends_the_run(tmp_path):
+    crew = MortalCrew()
+    crew.lost = lambda error: False
+    crew.kills = {2}
+    with pytest.raises(WorkerDiedError):
+        run(crew, works(5), tmp_path)
+
+
+def test_a_cancelled_future_is_a_loss_for_the_crew_to_judge(tmp_path):
+    class Cancelling:
+        @staticmethod
+        def submit(function, work):
+            future = Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+            return future
+
+    crew = MortalCrew()
+    crew.executor = Cancelling()
+    with pytest.raises(CancelledError):
+        run(crew, works(1), tmp_path)
+
+
+def test_splitting_keeps_every_clip_and_the_rejected_ones_once():
+    [work] = works(1, n_clips=5)
+    work = replace(work, rejected={"bad": "why"})
+    [again] = split(work)
+    assert again.sources == work.sources
+    left, right = split(again)
+    assert left.sources + right.sources == work.sources
+    assert (dict(left.rejected), dict(right.rejected)) == ({"bad": "why"}, {})
