@@ -48,6 +48,17 @@ class Tokenizer(Protocol):
         """Return the tokens of `text`: none of them real where there is nothing in it."""
 
 
+class ByteTokenizer:
+    """The tiny model's: one token per byte of UTF-8."""
+
+    pad_id = 0
+
+    def __call__(self, text: str) -> Tokens:
+        """See `Tokenizer`."""
+        ids = np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
+        return Tokens(ids, np.ones(len(ids), dtype=bool))
+
+
 class SentencePieceTokenizer:
     """A sentencepiece model used as it stands: no token is added before or after the text.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 SHAPE_13B = {
     "model_type": "baichuan",
-    "vocab_size": 97,
+    "vocab_size": 352,
     "hidden_size": 80,
     "intermediate_size": 112,
     "num_hidden_layers": 3,
@@ -16,7 +16,7 @@ SHAPE_13B = {
 }
 SHAPE_7B = {
     "model_type": "baichuan",
-    "vocab_size": 97,
+    "vocab_size": 352,
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 3,

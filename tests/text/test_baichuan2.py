@@ -5,17 +5,17 @@ import weakref
 import numpy as np
 import pytest
 import torch
-
-from extractors.text.alibi_decoder import AlibiDecoder, DecoderShape, alibi_bias, alibi_slopes
-from extractors.text.baichuan2 import is_baichuan, load_baichuan, max_tokens, uses_alibi
-from mer_store.errors import UsageError
-from tests.text.baichuan_statement import (
+from text.baichuan_statement import (
     SHAPE_7B,
     SHAPE_13B,
     hidden_states,
     published_tensors,
     slopes_of_40_heads,
 )
+
+from extractors.text.alibi_decoder import AlibiDecoder, DecoderShape, alibi_bias, alibi_slopes
+from extractors.text.baichuan2 import is_baichuan, load_baichuan, max_tokens, uses_alibi
+from mer_store.errors import UsageError
 
 CPU = torch.device("cpu")
 IDS = [3, 96, 5, 5, 41, 17, 60, 2, 88, 30, 11]
