@@ -1,0 +1,192 @@
+"""The visual extractor: a clip's face crops in, CLIP's states per image and per clip out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from extractors.checkpoints import pick_device, pick_dtype
+from extractors.contract import (
+    Blob,
+    ClipFailed,
+    ClipProblem,
+    ExtractorRequest,
+    Identity,
+    Loaded,
+    Source,
+    States,
+    Want,
+)
+from extractors.media.blob import read_blob
+from extractors.visual.clip import EMBED, VisionTower, describe_model
+from extractors.visual.faces.crops import FaceClip
+from extractors.visual.faces.detector import Rgb, build_detector
+from extractors.visual.faces.openface import OpenFaceCrops
+from extractors.visual.faces.video import VideoFaces
+from mer_store.errors import UsageError
+from mer_store.layers import Layer, sort_layers
+
+CODE_VERSION = 1
+"""Raised whenever the code below or in ``faces`` gives other numbers for the same settings."""
+CROP_PX = 224
+RECIPE_FACES = {"default": "centerface", "mertools2024": "openface", "mertools2023": "openface"}
+"""Where each recipe's faces come from. MERTools takes all of OpenFace's crops, in both years alike."""
+BATCH_IMAGES = {"cpu": 32, "cuda": 256}
+
+
+class FaceSource(Protocol):
+    """Where crops come from."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that decides the crops, as JSON values."""
+
+    def path(self, source: Source) -> Path | None:
+        """Return the file that is read for a clip."""
+
+    def find(self, blob: Blob) -> FaceClip:
+        """Return its crops. Raises `ClipProblem`."""
+
+
+class VisualExtractor:
+    """Faces through CLIP's vision tower. Frame level: a row per image that shows the chosen face.
+
+    Raises
+    ------
+    UsageError
+        The recipe, model, faces or device asked for cannot be had.
+    """
+
+    equal_sizes = False
+
+    def __init__(self, request: ExtractorRequest) -> None:
+        self._device = pick_device(request.device)
+        self._dtype, dtype_name = pick_dtype(self._device, request.compute_dtype)
+        self._faces = _face_source(request, self._device)
+        self._described = describe_model(request.model)
+        self._tower: VisionTower | None = None
+        self.batch_limit = BATCH_IMAGES[self._device.type]
+        self.identity = Identity(
+            modality="visual",
+            model=self._described.name,
+            weights=self._described.weights,
+            recipe=request.recipe,
+            preprocessing={
+                "faces": dict(self._faces.settings),
+                "pixels": dict(self._described.pixels.settings),
+                "states": "class token; embed projected, not normalised",
+                "code": CODE_VERSION,
+            },
+            pooling="mean over face images",
+            compute_dtype=dtype_name,
+            trained=self._described.trained,
+            layers=self._described.layers,
+            widths=self._described.widths,
+            default_layers=(EMBED,),
+        )
+
+    def path(self, source: Source) -> Path | None:
+        """Return the video, or the stored crops where the recipe takes those."""
+        return self._faces.path(source)
+
+    def open(self, source: Source) -> Blob:
+        """Read the file. Raises `ClipFailed`."""
+        path = self._faces.path(source)
+        if path is None:
+            raise ClipFailed("no path in the clip list")
+        return read_blob(source.clip_id, path)
+
+    def load(self, blob: Blob) -> Loaded:
+        """Find and cut out the clip's face. Raises `ClipEmpty` without one, `ClipFailed` if unreadable."""
+        clip = self._faces.find(blob)
+        n_crops = len(clip.crops)
+        return Loaded(blob.clip_id, clip, size=n_crops, media_s=clip.media_s, n_frames=n_crops)
+
+    def __call__(self, batch: Sequence[Loaded], want: Want) -> list[States | ClipProblem]:
+        """Run the model over all crops of all clips, `batch_limit` images a forward pass at most."""
+        if self._tower is None:
+            self._tower = self._described.load(self._device, self._dtype)
+        layers = sort_layers({*want.utterance, *want.frame})
+        rows = [_Rows(want) for _ in batch]
+        problems: dict[int, ClipProblem] = {}
+        for pieces in _packed(self._pieces(batch, problems), self.batch_limit):
+            pixels = torch.cat([self._to_pixels(crops) for _, crops in pieces])
+            states = self._tower(pixels, layers)
+            ends = np.cumsum([len(crops) for _, crops in pieces])
+            for (clip, crops), end in zip(pieces, ends, strict=True):
+                rows[clip].add({k: v[end - len(crops) : end] for k, v in states.items()})
+        return [
+            problems.get(clip) or rows[clip].close(loaded.payload)
+            for clip, loaded in enumerate(batch)
+        ]
+
+    def _pieces(
+        self, batch: Sequence[Loaded], problems: dict[int, ClipProblem]
+    ) -> Iterator[tuple[int, Rgb]]:
+        """Yield crops with the clip they belong to; a clip that breaks does not touch the others."""
+        for clip, loaded in enumerate(batch):
+            try:
+                for crops in loaded.payload.crops.chunks(self.batch_limit):
+                    yield clip, crops
+            except ClipProblem as problem:
+                problems[clip] = problem
+
+    def _to_pixels(self, crops: Rgb) -> torch.Tensor:
+        return self._described.pixels(torch.from_numpy(crops).to(self._device))
+
+
+def _face_source(request: ExtractorRequest, device: torch.device) -> FaceSource:
+    if request.recipe not in RECIPE_FACES:
+        raise UsageError(f"recipe {request.recipe!r}: visual has {', '.join(RECIPE_FACES)}")
+    of_recipe = RECIPE_FACES[request.recipe]
+    faces = of_recipe if request.faces == "auto" else request.faces
+    if request.recipe != "default" and faces != of_recipe:
+        raise UsageError(
+            f"recipe {request.recipe}: its faces are {of_recipe}, got {faces!r}; use the default recipe"
+        )
+    if faces == "openface":
+        return OpenFaceCrops(request.images_per_second)
+    return VideoFaces(build_detector(faces, str(device)), CROP_PX, request.images_per_second)
+
+
+def _packed(pieces: Iterator[tuple[int, Rgb]], limit: int) -> Iterator[list[tuple[int, Rgb]]]:
+    """Group pieces into forward passes of `limit` images at most."""
+    group: list[tuple[int, Rgb]] = []
+    for piece in pieces:
+        if group and sum(len(crops) for _, crops in [*group, piece]) > limit:
+            yield group
+            group = []
+        group.append(piece)
+    if group:
+        yield group
+
+
+class _Rows:
+    """Collects one clip's rows. Only a sum is kept of layers wanted at utterance level alone."""
+
+    def __init__(self, want: Want) -> None:
+        self._sums: dict[Layer, Any] = dict.fromkeys(want.utterance, 0.0)
+        self._frames: dict[Layer, list[NDArray[np.float32]]] = {k: [] for k in want.frame}
+        self._n_rows = 0
+
+    def add(self, states: Mapping[Layer, NDArray[np.float32]]) -> None:
+        """Take the next rows [n, D] of every wanted layer."""
+        for layer in self._sums:
+            self._sums[layer] = self._sums[layer] + states[layer].sum(axis=0, dtype=np.float64)
+        for layer, held in self._frames.items():
+            held.append(states[layer])
+        self._n_rows += len(next(iter(states.values())))
+
+    def close(self, clip: FaceClip) -> States:
+        """Return the clip's features."""
+        return States(
+            utterance={
+                layer: (total / self._n_rows).astype(np.float32)
+                for layer, total in self._sums.items()
+            },
+            frame={layer: np.concatenate(held) for layer, held in self._frames.items()},
+            tables={} if clip.table is None else {"images": clip.table},
+        )
