@@ -80,7 +80,7 @@ class VisualExtractor:
                 "states": "class token; embed projected, not normalised",
                 "code": CODE_VERSION,
             },
-            pooling="mean over face images",
+            pooling="mean",
             compute_dtype=dtype_name,
             trained=self._described.trained,
             layers=self._described.layers,

@@ -17,6 +17,7 @@ import numpy as np
 from extractors.visual.faces.boxes import suppress
 from extractors.visual.faces.detector import N_POINTS, Detections, Floats, Rgb
 from extractors.visual.faces.opencv import opencv
+from extractors.visual.faces.shrink import shrink
 from mer_store.errors import UsageError
 
 SHA256 = "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
@@ -65,11 +66,14 @@ class CenterFace:
 
     def _detect(self, images: list[Rgb]) -> list[Detections]:
         height, width = images[0].shape[:2]
-        scale = min(1.0, MAX_SIDE_PX / max(height, width))
+        small = [shrink(image, MAX_SIDE_PX) for image in images]
         net = self._net()
-        net.setInput(np.stack([_fit(image, scale) for image in images]))
+        net.setInput(np.stack([_pad(image) for image, _ in small]))
         maps = zip(*net.forward(OUTPUTS), strict=True)
-        return [_decode(of_image, scale, width, height) for of_image in maps]
+        return [
+            _decode(of_image, scale, width, height)
+            for of_image, (_, scale) in zip(maps, small, strict=True)
+        ]
 
     def _net(self) -> Any:
         if not hasattr(self._of_thread, "net"):
@@ -93,12 +97,8 @@ def _read_network() -> bytes:
     return data
 
 
-def _fit(image: Rgb, scale: float) -> Floats:
-    """Shrink by `scale`, pad right and below with black to sides the network takes: [3, h, w]."""
-    if scale < 1:
-        height, width = image.shape[:2]
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = opencv().resize(image, size, interpolation=opencv().INTER_AREA)
+def _pad(image: Rgb) -> Floats:
+    """Pad right and below with black to sides the network takes, colours first: [3, h, w]."""
     height, width = image.shape[:2]
     padded = np.zeros((3, _round_up(height), _round_up(width)), np.float32)
     padded[:, :height, :width] = image.transpose(2, 0, 1)
