@@ -78,9 +78,7 @@ def _cell(image: Image, table: Table, index: int, height_px: int) -> Rgb:
     small = cv2.resize(image.rgb, (width_px, height_px), interpolation=cv2.INTER_AREA)
     crop = np.full((height_px, height_px, 3), BACKGROUND, np.uint8)
     if table["row"][index] >= 0:
-        left, top, right, bottom = (
-            int(round(side * scale)) for side in table["box"][index].tolist()
-        )
+        left, top, right, bottom = (round(side * scale) for side in table["box"][index].tolist())
         cv2.rectangle(small, (left, top), (right, bottom), BOX_COLOUR, 2)
         crop = crop_face(image.rgb, table["box"][index], table["points"][index], height_px)
     else:

@@ -32,12 +32,11 @@ class CombinedDetector:
         with self._queue:
             self._waiting.append(ticket)
         with self._work:
-            if ticket.outcome is None:
+            if not ticket.served:
                 self._serve(self._take(ticket))
-        if isinstance(ticket.outcome, Exception):
-            raise ticket.outcome
-        assert ticket.outcome is not None
-        return ticket.outcome
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.found
 
     def _take(self, own: "_Ticket") -> "list[_Ticket]":
         """Take `own` from the queue, and others in their order while they fit."""
@@ -55,11 +54,12 @@ class CombinedDetector:
             found = self._detect([image for ticket in tickets for image in ticket.images])
         except Exception as error:  # noqa: BLE001 - raised again in each of the threads
             for ticket in tickets:
-                ticket.outcome = error
+                ticket.error, ticket.served = error, True
             return
         start = 0
         for ticket in tickets:
-            ticket.outcome = found[start : start + len(ticket.images)]
+            ticket.found = found[start : start + len(ticket.images)]
+            ticket.served = True
             start += len(ticket.images)
 
 
@@ -68,4 +68,6 @@ class _Ticket:
 
     def __init__(self, images: Sequence[Rgb]) -> None:
         self.images = list(images)
-        self.outcome: list[Detections] | Exception | None = None
+        self.found: list[Detections] = []
+        self.error: Exception | None = None
+        self.served = False

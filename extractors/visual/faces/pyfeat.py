@@ -1,9 +1,9 @@
 """py-feat's RetinaFace (ResNet-34): for GPUs, batched over the clips that are loaded at once.
 
-py-feat is an extra (``pip install mer-store[pyfeat]``) and needs a torchvision that fits torch, which beside
-a CPU build of torch it does not. Its code is MIT; the weights come from the hub repository
-``py-feat/retinaface_r34`` under terms of their own, and several of py-feat's models are for non-commercial use
-only: read the repository's page before you use or share what was made with them.
+py-feat is an extra (``pip install mer-store[pyfeat]``) and needs a torchvision that fits torch: beside a
+CPU build of torch PyPI's does not. Its code is MIT. The weights come from the hub repository
+``py-feat/retinaface_r34`` under terms of their own, and several of py-feat's models are for non-commercial
+use only: read the repository's page before you use or share what was made with them.
 """
 
 import os
@@ -147,7 +147,7 @@ class _Network:
         )
         likely = rows[..., 0] >= MIN_SCORE
         counts = likely.sum(dim=1).tolist()
-        return [part.numpy() for part in rows[likely].float().cpu().split(counts)]
+        return [part.numpy() for part in torch.split(rows[likely].float().cpu(), counts)]
 
     def _priors_of(self, images: Rgb) -> torch.Tensor:
         """Return the anchors of images of this size; py-feat's loop over them takes long, so once."""

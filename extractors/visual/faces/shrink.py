@@ -5,7 +5,7 @@ from extractors.visual.faces.opencv import opencv
 
 
 def shrink(image: Rgb, max_side_px: int) -> tuple[Rgb, float]:
-    """Return the image with no side longer than `max_side_px`, and the factor it was shrunk by (1 or less)."""
+    """Return the image with no side above `max_side_px`, and the factor it was shrunk by (1 at most)."""
     height, width = image.shape[:2]
     scale = min(1.0, max_side_px / max(height, width))
     if scale == 1.0:
