@@ -20,6 +20,13 @@ NamedTensors = Iterable[tuple[str, Tensor]]
 #: Parts of names in a checkpoint that no hidden state needs: the head, and tables that are
 #: computed.
 _NOT_NEEDED = ("lm_head.", ".rotary_emb.inv_freq", "future_mask", "alibi_mask")
+_CONFIG_KEYS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+)
 
 
 def is_baichuan(config: Mapping[str, Any]) -> bool:
@@ -28,22 +35,27 @@ def is_baichuan(config: Mapping[str, Any]) -> bool:
 
 
 def uses_alibi(config: Mapping[str, Any]) -> bool:
-    """Tell 13B (True) from 7B: only the model with rotary positions states how many of them it has.
+    """Tell 13B (True) from 7B: only the model with rotary positions states how many it has."""
+    return "max_position_embeddings" not in config
+
+
+def check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse a config of which the model cannot be built, or only another one than was trained.
 
     Raises
     ------
     UsageError
-        The config has the width of one and the positions of the other.
+        A key is missing, or the width is that of one published size and the positions of the other.
     """
-    alibi = "max_position_embeddings" not in config
-    published = {4096: False, 5120: True}
-    if published.get(config["hidden_size"], alibi) != alibi:
+    if missing := [key for key in _CONFIG_KEYS if key not in config]:
+        raise UsageError(f"{where}: config.json: expected {', '.join(missing)}; got none")
+    alibi, width = uses_alibi(config), config["hidden_size"]
+    if {4096: False, 5120: True}.get(width, alibi) != alibi:
         raise UsageError(
-            f"Baichuan config.json: hidden_size {config['hidden_size']} "
-            f"{'without' if alibi else 'with'} max_position_embeddings: neither 7B (4096, with) "
-            "nor 13B (5120, without); take the config.json that was published with the weights"
+            f"{where}: config.json: hidden_size {width} {'without' if alibi else 'with'} "
+            "max_position_embeddings: neither 7B (4096, with) nor 13B (5120, without); "
+            "take the config.json that was published with the weights"
         )
-    return alibi
 
 
 def max_tokens(config: Mapping[str, Any]) -> int:

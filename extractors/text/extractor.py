@@ -99,7 +99,13 @@ class TextExtractor:
 
     @cached_property
     def _model(self) -> LanguageModel:
-        return self._text_model.load(self._device, self._dtype)
+        try:
+            return self._text_model.load(self._device, self._dtype)
+        except torch.OutOfMemoryError as error:
+            raise UsageError(
+                f"model {self.identity.model}: its weights in {self.identity.compute_dtype} do not "
+                f"fit into the memory of {self._device}; use a larger GPU, or --device cpu"
+            ) from error
 
     def path(self, source: Source) -> Path | None:  # noqa: ARG002 - a transcript is no file
         """Return None: a transcript comes with the clip list."""
@@ -151,8 +157,9 @@ class TextExtractor:
         if not batch:
             return []
         texts: list[Tokens] = [loaded.payload for loaded in batch]
+        model = self._model
         try:
-            return list(self._run(texts, want))
+            return list(self._run(model, texts, want))
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 return [ClipFailed(f"no memory on {self._device} for {batch[0].size} tokens")]
@@ -160,11 +167,11 @@ class TextExtractor:
         half = len(batch) // 2
         return [*self(batch[:half], want), *self(batch[half:], want)]
 
-    def _run(self, texts: Sequence[Tokens], want: Want) -> list[States]:
+    def _run(self, model: LanguageModel, texts: Sequence[Tokens], want: Want) -> list[States]:
         ids, real = _padded(texts, self._text_model.tokenizer.pad_id)
         n_tokens = torch.tensor([len(tokens.ids) for tokens in texts])
         wanted = {*want.utterance, *want.frame}
-        states = self._model(
+        states = model(
             ids.to(self._device), n_tokens.to(self._device), sorted(self._needed(wanted))
         )
         rows = real.to(self._device)

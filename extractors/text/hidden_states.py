@@ -14,6 +14,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from mer_store.errors import UsageError
+
 
 class LanguageModel(Protocol):
     """A model as the extractor calls it."""
@@ -35,13 +37,26 @@ class LanguageModel(Protocol):
 
 
 class TransformersModel:
-    """A transformers model whose blocks are tapped: only what is wanted is run and kept."""
+    """A transformers model whose blocks are tapped: only what is wanted is run and kept.
 
-    def __init__(self, model: nn.Module, n_layers: int) -> None:
+    Where the taps do not give the model's own hidden states (blocks shared, transposed or padded
+    inside), the model is run whole and its own are taken.
+
+    Raises
+    ------
+    UsageError
+        The model gives no hidden state per block.
+    """
+
+    def __init__(self, model: Any, n_layers: int) -> None:
+        model.config.use_cache = False  # of keys and values, for generating text
         self.model = model.eval().requires_grad_(requires_grad=False)
         self.n_layers = n_layers
         self.blocks = find_blocks(model, n_layers)
+        if not self._taps_agree():
+            self.blocks = None
 
+    @torch.inference_mode()
     def __call__(
         self, token_ids: Tensor, n_tokens: Tensor, layers: Sequence[int]
     ) -> dict[int, Tensor]:
@@ -63,10 +78,28 @@ class TransformersModel:
         return kept
 
     def _run_whole(self, inputs: dict[str, Tensor], layers: Sequence[int]) -> dict[int, Tensor]:
-        """Serve models without one module per block (ALBERT shares one between all)."""
         output = self.model(**inputs, output_hidden_states=True)
-        states = (*output.hidden_states[:-1], output.last_hidden_state)
+        states = (*(output.hidden_states or ())[:-1], output.last_hidden_state)
+        if len(states) != self.n_layers + 1:
+            raise UsageError(
+                f"model {type(self.model).__name__}: expected {self.n_layers + 1} hidden states, "
+                f"got {len(states)}; give another model"
+            )
         return {layer: states[layer] for layer in layers}
+
+    def _taps_agree(self) -> bool:
+        """Compare, on two texts of three tokens, what the taps give with the model's own tuple."""
+        device = next(self.model.parameters()).device
+        ids = torch.arange(6, device=device).view(2, 3)
+        n_tokens, layers = torch.tensor([3, 3], device=device), range(self.n_layers + 1)
+        tapped_states = self(ids, n_tokens, layers)
+        whole = self._run_whole({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, layers)
+        return all(
+            layer in tapped_states
+            and tapped_states[layer].shape == whole[layer].shape
+            and torch.allclose(tapped_states[layer], whole[layer], rtol=1e-3, atol=1e-5)
+            for layer in layers
+        )
 
 
 def find_blocks(model: nn.Module, n_layers: int) -> nn.ModuleList | None:

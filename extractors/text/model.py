@@ -97,11 +97,12 @@ def _tiny_model() -> TextModel:
 
 def _baichuan_model(checkpoint: Checkpoint) -> TextModel:
     config, vocabulary = checkpoint.config, checkpoint.folder / "tokenizer.model"
-    baichuan2.uses_alibi(config)  # refuses a config that is neither size, before any clip is read
+    where = f"model {checkpoint.folder}"
+    baichuan2.check_config(config, where)
 
     def load(device: torch.device, dtype: torch.dtype) -> LanguageModel:
         tensors = iter_tensors(checkpoint)
-        return baichuan2.load_baichuan(config, tensors, device, dtype, f"model {checkpoint.folder}")
+        return baichuan2.load_baichuan(config, tensors, device, dtype, where)
 
     return TextModel(
         name=checkpoint.name,

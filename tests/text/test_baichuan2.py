@@ -14,7 +14,13 @@ from text.baichuan_statement import (
 )
 
 from extractors.text.alibi_decoder import AlibiDecoder, DecoderShape, alibi_bias, alibi_slopes
-from extractors.text.baichuan2 import is_baichuan, load_baichuan, max_tokens, uses_alibi
+from extractors.text.baichuan2 import (
+    check_config,
+    is_baichuan,
+    load_baichuan,
+    max_tokens,
+    uses_alibi,
+)
 from mer_store.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -245,16 +251,21 @@ def test_the_two_sizes_are_told_apart_by_the_config():
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "reason"),
     [
-        {**SHAPE_13B, "hidden_size": 4096},
-        {**SHAPE_7B, "hidden_size": 5120},
+        ({**SHAPE_13B, "hidden_size": 4096}, "4096 without max_position_embeddings: neither 7B"),
+        ({**SHAPE_7B, "hidden_size": 5120}, "5120 with max_position_embeddings: neither 7B"),
+        ({"model_type": "baichuan", "hidden_size": 5120}, "expected vocab_size, intermediate_size"),
     ],
-    ids=["7B without positions", "13B with positions"],
 )
-def test_a_config_that_is_neither_is_refused(config):
-    with pytest.raises(UsageError, match="neither 7B"):
-        uses_alibi(config)
+def test_a_config_that_is_neither_is_refused(config, reason):
+    with pytest.raises(UsageError, match=f"checkpoint: config.json: .*{reason}"):
+        check_config(config, "checkpoint")
+
+
+@pytest.mark.parametrize("config", [SHAPE_13B, SHAPE_7B], ids=["13b", "7b"])
+def test_a_config_as_published_is_taken(config):
+    check_config(config, "checkpoint")
 
 
 def test_parameters_of_the_published_13b():

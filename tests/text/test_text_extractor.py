@@ -25,6 +25,10 @@ from transformers import (
     RobertaModel,
     T5Config,
     T5Model,
+    XLMConfig,
+    XLMModel,
+    XLNetConfig,
+    XLNetModel,
 )
 
 from extractors.batching import batches
@@ -52,6 +56,13 @@ KINDS = {
         Qwen2Model,
         Qwen2Config(**NARROW, **NO_SPECIAL, num_key_value_heads=2, vocab_size=256),
         False,
+    ),
+    # Two whose blocks cannot be tapped: no module per block, and tokens before clips inside.
+    "xlm": (XLMModel, XLMConfig(emb_dim=32, n_layers=3, n_heads=4, vocab_size=120), True),
+    "xlnet": (
+        XLNetModel,
+        XLNetConfig(d_model=32, n_layer=3, n_head=4, d_inner=48, vocab_size=120),
+        True,
     ),
 }
 BAICHUANS = {"13b": SHAPE_13B, "7b": SHAPE_7B}
@@ -92,9 +103,10 @@ def reference_states(folder, text, special):
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
     model = AutoModel.from_pretrained(folder)
     with torch.inference_mode():
-        states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+        mask = torch.ones(1, len(ids))
+        states = model(torch.tensor([ids]), attention_mask=mask, output_hidden_states=True)
     real = slice(1, -1) if special else slice(None)
-    return torch.stack(states)[:, 0, real].numpy()
+    return torch.stack(states.hidden_states)[:, 0, real].numpy()
 
 
 # -- numbers ---------------------------------------------------------------------------------
@@ -115,7 +127,7 @@ def test_states_of_any_transformers_model(folders, kind):
         assert states.frame[layer].dtype == states.utterance[layer].dtype == np.float32
 
 
-@pytest.mark.parametrize("kind", ["bert", "albert", "gpt2", "qwen2"])
+@pytest.mark.parametrize("kind", ["bert", "albert", "xlm", "xlnet", "gpt2", "qwen2"])
 def test_one_layer_alone_equals_the_same_layer_among_all(folders, kind):
     extractor = text_extractor(folders / kind)
     [everything] = run(extractor, "我很好", frame=(0, 1, 2, 3))
@@ -123,6 +135,12 @@ def test_one_layer_alone_equals_the_same_layer_among_all(folders, kind):
         [alone] = run(extractor, "我很好", frame=(layer,))
         assert list(alone.frame) == [layer]
         np.testing.assert_array_equal(alone.frame[layer], everything.frame[layer])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_are_tapped_where_that_gives_the_same(folders, kind):
+    extractor = text_extractor(folders / kind)
+    assert (extractor._model.blocks is None) == (kind in {"albert", "xlm", "xlnet"})
 
 
 def test_blocks_above_the_highest_layer_are_not_run(folders):
@@ -455,6 +473,18 @@ def test_a_batch_too_large_for_the_device_is_halved():
     assert small.sizes == [7, 3, 1, 2, 4, 2, 2]
     for one, other in zip(got, expected, strict=True):
         np.testing.assert_allclose(one.utterance[8], other.utterance[8], atol=1e-5)
+
+
+def test_weights_too_large_for_the_device_end_the_run():
+    """Else every clip would be put down as failed."""
+
+    def load_too_much(device, dtype):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    extractor = text_extractor("tiny")
+    extractor._text_model = replace(extractor._text_model, load=load_too_much)
+    with pytest.raises(UsageError, match="model tiny: its weights in float32 do not fit"):
+        run(extractor, "ab", utterance=(8,))
 
 
 def test_a_text_too_large_for_the_device_fails_alone():
