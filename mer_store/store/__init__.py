@@ -1,0 +1,1 @@
+"""The store on disk: parts of features, committed whole, read by computed offset."""

@@ -1,0 +1,187 @@
+"""Publishing a part: data durable first, then the record, never over anything that is there."""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+from mer_store.errors import StoreDamagedError
+from mer_store.store.layout import (
+    Folders,
+    make_folder,
+    open_inside,
+    reading,
+    sync_folder,
+    write_file,
+)
+from mer_store.store.record import CommitRecord, FileFacts
+
+ATTRIBUTE = "mer_store"
+GROUP_FILE = "zarr.json"
+_THERE = (errno.EEXIST, errno.ENOTEMPTY)
+#: What file systems without hard links answer: FAT, some FUSE and network mounts.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+_READ_BYTES = 1 << 20
+
+
+def writer_name() -> str:
+    """Return a name no other writer has: host (with its process namespace), process, nonce."""
+    return f"{host_name()}-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def host_name() -> str:
+    """Return this host's name, made distinct per container so that process ids can be compared."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - a link that leads to no path
+    except OSError:
+        namespace = 0
+    host = "".join(c if c.isalnum() or c == "." else "_" for c in socket.gethostname())
+    return f"{host}.{namespace:x}"
+
+
+def stage(folders: Folders) -> Path:
+    """Make a folder of one's own to write a part in."""
+    path = folders.tmp / writer_name()
+    make_folder(path)
+    return path
+
+
+def publish(folders: Folders, staged: Path, record: CommitRecord) -> CommitRecord:
+    """Move a finished part to its place and make it visible.
+
+    Where the part's folder is there already, another writer (or one that crashed) did the same work: what it
+    wrote is kept, `staged` is dropped, and its record is published.
+
+    Parameters
+    ----------
+    folders
+        Of the feature set.
+    staged
+        The part's folder, on the same file system; every file in it durable.
+    record
+        As `derive_record` gives it for `staged`.
+
+    Returns
+    -------
+    CommitRecord
+        The record that is visible now.
+    """
+    sync_tree(staged)
+    place = folders.part(record.part_id)
+    if not _moved(staged, place):
+        try:
+            record = read_record(folders, record.part_id) or derive_record(place)
+        except StoreDamagedError:
+            if read_record(folders, record.part_id) is not None:
+                raise
+            # A copy that was broken off: it was never visible, so it may be moved out of the way.
+            place.rename(folders.tmp / writer_name())
+            if not _moved(staged, place):
+                raise
+        else:
+            shutil.rmtree(staged)
+    sync_folder(folders.parts)
+    publish_record(folders, record)
+    return record
+
+
+def _moved(staged: Path, place: Path) -> bool:
+    try:
+        os.rename(staged, place)  # noqa: PTH104 - Path.rename would hide the one call that matters
+    except OSError as error:
+        if error.errno not in _THERE:
+            raise
+        return False
+    return True
+
+
+def publish_record(folders: Folders, record: CommitRecord) -> None:
+    """Make a part visible. The first one wins; all of them have the same text."""
+    put_file(folders.commit(record.part_id), record.to_json())
+
+
+def put_file(final: Path, text: str) -> None:
+    """Write a file whole, durable and at once; one that is there is left as it is."""
+    temporary = final.with_name(f".{writer_name()}")
+    try:
+        write_file(temporary, text.encode())
+        try:
+            os.link(temporary, final)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Safe: whoever comes second writes the same bytes.
+            temporary.rename(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(final.parent)
+
+
+def read_record(folders: Folders, part_id: str) -> CommitRecord | None:
+    """Return a committed part's record, None where the part is not committed."""
+    path = folders.commit(part_id)
+    try:
+        with reading(path):
+            text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    record = CommitRecord.from_json(text, where=str(path))
+    if record.part_id != part_id:
+        raise StoreDamagedError(f"{path}: the record is of part {record.part_id}")
+    return record
+
+
+def derive_record(part: Path) -> CommitRecord:
+    """Work out the record of a part's folder, checking every file's size and digest.
+
+    Raises
+    ------
+    StoreDamagedError
+        The folder is no whole part: it was not moved there by a writer, or was changed since.
+    """
+    try:
+        text = _read_inside(part, GROUP_FILE)
+        values = json.loads(text)["attributes"][ATTRIBUTE]
+        record = CommitRecord.from_values(values, where=str(part / GROUP_FILE))
+        for path, facts in record.files.items():
+            if file_facts(part, path) != facts:
+                raise StoreDamagedError(
+                    f"{part / path}: size or digest differs from the part's own record"
+                )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreDamagedError(f"{part}: not a whole part: {error}") from error
+    return with_group_file(record, text)
+
+
+def with_group_file(record: CommitRecord, text: bytes) -> CommitRecord:
+    """Add the part's own ``zarr.json``, which cannot hold its own digest, to the record's files."""
+    return replace(record, files={**record.files, GROUP_FILE: FileFacts.of(text)})
+
+
+def file_facts(part: Path, path: str) -> FileFacts:
+    """Return size and digest of a file of a part by reading it."""
+    digest = hashlib.sha256()
+    n_bytes = 0
+    with os.fdopen(open_inside(part, path), "rb", buffering=0) as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+            n_bytes += len(block)
+    return FileFacts(n_bytes, digest.hexdigest())
+
+
+def _read_inside(part: Path, path: str) -> bytes:
+    with os.fdopen(open_inside(part, path), "rb") as file:
+        return file.read()
+
+
+def sync_tree(path: Path) -> None:
+    """Make the entries of a folder and of all folders below it durable."""
+    for folder, _, _ in os.walk(path, topdown=False):
+        sync_folder(Path(folder))

@@ -1,0 +1,110 @@
+"""Reading rows of many clips out of many parts, in the order asked."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_store.store.index import Index
+from mer_store.store.part_reader import ArrayReader, Parts
+from mer_store.store.shard_reader import Array
+
+#: From this share of an array on, reading all of it from front to back is faster than picking rows.
+WHOLESALE_SHARE = 0.5
+
+
+def by_part(parts: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield each part with the positions that ask for it, ascending."""
+    if not len(parts):
+        return
+    if (parts == parts[0]).all():
+        yield int(parts[0]), np.arange(len(parts))
+        return
+    order = np.argsort(parts, kind="stable")
+    ordered = parts[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        yield int(ordered[start]), order[start:end]
+
+
+def read_single_rows(
+    index: Index, parts: Parts, name: str, serving: NDArray[np.int32], out: Array, *, verify: bool
+) -> None:
+    """Read the one row each that `serving` (rows of the index) points at into `out` [clips, D]."""
+    where = index.rows["part"][serving]
+    starts = index.rows["row_start"][serving]
+    for part, positions in by_part(where):
+        reader = parts.array(part, name)
+        rows = starts if len(positions) == len(starts) else starts[positions]
+        with parts.naming(part, name):
+            if len(rows) < WHOLESALE_SHARE * reader.info.n_rows or not _read_most(
+                reader, rows, positions, out, verify=verify
+            ):
+                _pick(reader, rows, positions, out, verify=verify)
+
+
+def _pick(
+    reader: ArrayReader,
+    rows: NDArray[np.int64],
+    positions: NDArray[np.intp],
+    out: Array,
+    *,
+    verify: bool,
+) -> None:
+    if len(positions) == len(out):
+        reader.take(rows, out, verify=verify)
+        return
+    picked = np.empty((len(rows), *out.shape[1:]), reader.dtype)
+    reader.take(rows, picked, verify=verify)
+    out[positions] = picked
+
+
+def _read_most(
+    reader: ArrayReader,
+    rows: NDArray[np.int64],
+    positions: NDArray[np.intp],
+    out: Array,
+    *,
+    verify: bool,
+) -> bool:
+    """Read from front to back and drop each row where it belongs; False where a row is wanted twice."""
+    n_rows = reader.info.n_rows
+    place = np.full(n_rows, -1, dtype=np.intp)
+    place[rows] = positions
+    if (place >= 0).sum() != len(rows):
+        return False
+    first = int(place[0])
+    if len(rows) == n_rows and (place == np.arange(first, first + n_rows)).all():
+        target = out[first : first + n_rows]
+        if target.dtype == reader.dtype and target.flags.c_contiguous:
+            reader.read(target, verify=verify)
+            return True
+    for start, block in reader.stream(verify=verify):
+        to = place[start : start + len(block)]
+        wanted = to >= 0
+        if wanted.all():
+            out[to] = block
+        else:
+            out[to[wanted]] = block[wanted]
+    return True
+
+
+def read_runs(
+    index: Index, parts: Parts, names: Sequence[str], serving: NDArray[np.int32], outs: Sequence[Array],
+    *, verify: bool,
+) -> None:  # fmt: skip
+    """Read runs of rows: clip c's run of layer l, at index row ``serving[l, c]``, into ``outs[c][:, l]``."""
+    where, starts = index.rows["part"][serving], index.rows["row_start"][serving]
+    order = np.lexsort(
+        (starts.ravel(), np.arange(len(names)).repeat(serving.shape[1]), where.ravel())
+    )
+    runs = [
+        (layer, clip, int(where[layer, clip]), int(starts[layer, clip]))
+        for layer, clip in zip(*np.unravel_index(order, serving.shape), strict=True)
+    ]
+    for layer, clip, part, start in runs:
+        with parts.naming(part, names[layer]):
+            parts.array(part, names[layer]).prefetch(start, len(outs[clip]))
+    for layer, clip, part, start in runs:
+        with parts.naming(part, names[layer]):
+            parts.array(part, names[layer]).copy(start, outs[clip][:, layer], verify=verify)

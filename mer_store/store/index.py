@@ -1,0 +1,217 @@
+"""The index: a derived table that answers for every clip without reading the commit records."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_store.layers import Layer, layer_from_name, sort_layers
+from mer_store.store.index_rows import (
+    Rows,
+    first_of_clip,
+    hash_ids,
+    in_order,
+    joined,
+    reasons_text,
+    rows_of,
+)
+from mer_store.store.ledger import Ledger, Status
+from mer_store.store.record import CommitRecord
+from mer_store.store.shard import ArrayInfo
+
+
+@dataclass(frozen=True)
+class PartInfo:
+    """What a reader needs of a part."""
+
+    part_id: str
+    attempt: int
+    layers: tuple[Layer, ...]
+    tables: tuple[str, ...]
+    arrays: Mapping[str, ArrayInfo]
+
+    @property
+    def served_names(self) -> tuple[str, ...]:
+        """Names under which the part's ok clips have something: ``18``, ``images/``."""
+        return (*map(str, self.layers), *(f"{table}/" for table in self.tables))
+
+    def to_values(self) -> dict[str, Any]:
+        """Return JSON values."""
+        arrays = {
+            name: [info.shape, info.dtype, info.chunk_rows] for name, info in self.arrays.items()
+        }
+        layers = [str(layer) for layer in self.layers]
+        return {"id": self.part_id, "attempt": self.attempt, "layers": layers, "arrays": arrays}
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "PartInfo":
+        """Read what `to_values` gave."""
+        arrays = {name: ArrayInfo(tuple(i[0]), i[1], i[2]) for name, i in values["arrays"].items()}
+        layers = tuple(layer_from_name(name) for name in values["layers"])
+        return cls(values["id"], values["attempt"], layers, _tables(arrays), arrays)
+
+    @classmethod
+    def of(cls, record: CommitRecord) -> "PartInfo":
+        """Take what a reader needs from a record."""
+        return cls(record.part_id, record.attempt, record.layers, record.tables, record.arrays)
+
+
+def _tables(arrays: Mapping[str, ArrayInfo]) -> tuple[str, ...]:
+    return tuple(sorted({name.rpartition("/")[0] for name in arrays} - {""}))
+
+
+@dataclass(frozen=True)
+class Index:
+    """All parts' ledgers, merged by the rule for duplicates.
+
+    Of a clip's ledger rows that have a digest, the one of the highest attempt, then of the lowest part id,
+    says what the clip's current digest is; a layer is served from the row of the highest attempt, then of
+    the lowest part id, that is ok, has that digest and that layer.
+    """
+
+    parts: tuple[PartInfo, ...]
+    """Sorted by part id; rows name a part by its place here."""
+    rows: Rows
+    hashes: NDArray[np.uint64]
+    """[clips], ascending."""
+    first: NDArray[np.int64]
+    """[clips]: the deciding row."""
+    attempt: NDArray[np.int32]
+    """[clips]: the highest attempt of any row."""
+    status: NDArray[np.uint8]
+    """[clips] of `Status`."""
+    served: NDArray[np.int32]
+    """[served names, clips]: the row that serves the layer or table, or -1."""
+    names: tuple[str, ...]
+    """Layers as text, then tables with a slash."""
+    reasons_text: NDArray[np.uint8]
+
+    @classmethod
+    def build(cls, records: Sequence[CommitRecord], known: "Index | None" = None) -> "Index":
+        """Merge `records` into what is `known`, which must not hold any of them."""
+        old = known.parts if known is not None else ()
+        infos = [*old, *map(PartInfo.of, records)]
+        order = sorted(range(len(infos)), key=lambda n: infos[n].part_id)
+        number = np.empty(len(infos), dtype=np.int32)
+        number[order] = np.arange(len(infos))
+        reasons = {text: n for n, text in enumerate(known.reasons)} if known is not None else {}
+        pieces = [known.rows] if known is not None else []
+        pieces += [rows_of(record, len(old) + n, reasons) for n, record in enumerate(records)]
+        rows = joined(pieces)
+        rows["part"] = number[rows["part"]]
+        return cls._merge(tuple(infos[n] for n in order), in_order(rows), tuple(reasons))
+
+    @classmethod
+    def _merge(cls, parts: tuple[PartInfo, ...], rows: Rows, reasons: Sequence[str]) -> "Index":
+        first = first_of_clip(rows)
+        clip = np.repeat(np.arange(len(first)), np.diff([*first, len(rows)]))
+        deciding = rows[first]
+        serving = (rows["status"] == Status.OK) & (rows["digest"] == deciding["digest"][clip])
+        status = deciding["status"].copy()
+        status[clip[serving]] = Status.OK
+        names = _served_names(parts)
+        served = np.full((len(names), len(first)), -1, dtype=np.int32)
+        for number, name in enumerate(names):
+            has_name = np.array([name in part.served_names for part in parts], dtype=bool)
+            found = np.flatnonzero(serving & has_name[rows["part"]])[::-1]
+            served[number, clip[found]] = (
+                found  # of a clip's several rows the last one written is the first
+            )
+        attempt = (
+            np.maximum.reduceat(rows["attempt"], first) if len(first) else np.zeros(0, np.int32)
+        )
+        return cls(
+            parts, rows, deciding["hash"].copy(), first.astype(np.int64), attempt, status, served, names,
+            reasons_text(reasons),
+        )  # fmt: skip
+
+    @cached_property
+    def reasons(self) -> list[str]:
+        """Texts that rows name by number."""
+        return list(json.loads(self.reasons_text.tobytes()))
+
+    @cached_property
+    def part_ids(self) -> frozenset[str]:
+        """Parts that are merged."""
+        return frozenset(part.part_id for part in self.parts)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers that any part holds, numbers before names."""
+        return tuple(layer_from_name(name) for name in self.names if not name.endswith("/"))
+
+    def find(self, clip_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return each clip's number, -1 where no part speaks of it."""
+        if not len(self.first) or not len(clip_ids):
+            return np.full(len(clip_ids), -1, dtype=np.int64)
+        wanted = hash_ids(clip_ids)
+        asked = np.array(clip_ids, dtype=np.str_)
+        number = np.searchsorted(self.hashes, wanted)
+        found = np.full(len(wanted), -1, dtype=np.int64)
+        left = np.arange(len(wanted))
+        while len(left):
+            number, left, wanted = _still(number < len(self.hashes), number, left, wanted)
+            number, left, wanted = _still(self.hashes[number] == wanted, number, left, wanted)
+            same = self.ids(number) == asked[left]
+            found[left[same]] = number[same]
+            number, left, wanted = _still(~same, number + 1, left, wanted)
+        return found
+
+    def ids(self, numbers: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Return the ids of clips given by number."""
+        return decoded(self.rows["clip_id"][self.first[numbers]])
+
+    def column(self, name: str) -> NDArray[np.int32]:
+        """Return [clips]: the row that serves a layer or table (``18``, ``images/``), -1 where none does."""
+        if name not in self.names:
+            return np.full(len(self.first), -1, dtype=np.int32)
+        column: NDArray[np.int32] = self.served[self.names.index(name)]
+        return column
+
+    def ledger(self, clip_ids: Sequence[str]) -> Ledger:
+        """Return what became of each of `clip_ids`."""
+        ledger = Ledger.empty(clip_ids)
+        number = self.find(clip_ids)
+        there = np.flatnonzero(number >= 0)
+        number = number[there]
+        deciding = self.rows[self.first[number]]
+        ledger.status[there] = self.status[number]
+        ledger.attempt[there] = self.attempt[number]
+        ledger.n_bytes[there] = deciding["n_bytes"]
+        ledger.mtime_ns[there] = deciding["mtime_ns"]
+        digests = decoded(deciding["digest"]).astype(object)
+        digests[digests == ""] = None
+        ledger.digest[there] = digests
+        for row, reason in zip(there, self._reasons(number, deciding), strict=True):
+            ledger.reasons[row] = reason
+        served = np.zeros((len(clip_ids), len(self.layers)), dtype=bool)
+        served[there] = (self.served[: len(self.layers), number] >= 0).T
+        return Ledger(**vars(ledger) | {"layers": self.layers, "served": served})
+
+    def _reasons(self, number: NDArray[np.int64], deciding: Rows) -> list[str | None]:
+        texts = np.array([*self.reasons, None], dtype=object)
+        has_none = self.status[number] == Status.OK
+        reasons: list[str | None] = texts[np.where(has_none, -1, deciding["reason"])].tolist()
+        return reasons
+
+
+def _still(keep: NDArray[np.bool_], *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    return tuple(array[keep] for array in arrays)
+
+
+def _served_names(parts: Sequence[PartInfo]) -> tuple[str, ...]:
+    layers = sort_layers(layer for part in parts for layer in part.layers)
+    tables = sorted({table for part in parts for table in part.tables})
+    return (*map(str, layers), *(f"{table}/" for table in tables))
+
+
+def decoded(texts: NDArray[np.bytes_]) -> NDArray[np.str_]:
+    """Turn UTF-8 into text."""
+    try:
+        return texts.astype(np.str_)  # ASCII, at C speed
+    except UnicodeDecodeError:
+        return np.strings.decode(texts, "utf-8")

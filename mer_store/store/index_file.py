@@ -1,0 +1,106 @@
+"""The index on disk: checksummed columns mapped into memory, rebuilt whenever they do not fit."""
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_store.store.index import Index, PartInfo
+
+_MAGIC = b"mer-store index 1\n"
+_ALIGN = 64
+_COLUMNS = ("rows", "hashes", "first", "attempt", "status", "served", "reasons_text")
+
+
+def names_digest(part_ids: Iterable[str]) -> str:
+    """Return a digest of the set of committed parts."""
+    return hashlib.sha256("\n".join(sorted(part_ids)).encode()).hexdigest()
+
+
+def save_index(index: Index, path: Path) -> None:
+    """Write the index beside `path` and move it there. Failure is no error: the file only saves time."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.writelines(_pieces(index))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _pieces(index: Index) -> list[Any]:
+    """Return magic, length and checksum of the header, the header, then the columns on aligned places."""
+    columns = {name: np.ascontiguousarray(getattr(index, name)) for name in _COLUMNS}
+    described, pieces, place = [], [], 0
+    for name, column in columns.items():
+        data = column.reshape(-1).view(np.uint8)
+        described.append(
+            [name, _dtype_values(column.dtype), column.shape, place, google_crc32c.value(data)]
+        )
+        padding = bytes(-column.nbytes % _ALIGN)
+        pieces += [data.data, padding]
+        place += column.nbytes + len(padding)
+    values = {
+        "names_digest": names_digest(index.part_ids),
+        "parts": [part.to_values() for part in index.parts],
+        "names": index.names,
+        "columns": described,
+    }
+    header = json.dumps(values, separators=(",", ":")).encode()
+    header += b" " * (-(len(_MAGIC) + 16 + len(header)) % _ALIGN)
+    lengths = len(header).to_bytes(8, "little") + google_crc32c.value(header).to_bytes(8, "little")
+    return [_MAGIC, lengths, header, *pieces]
+
+
+def load_index(path: Path) -> Index | None:
+    """Map the index into memory; None where it is missing, damaged or of another version."""
+    try:
+        with path.open("rb") as file:
+            data = np.frombuffer(
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8
+            )
+        return _parse(data)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+
+
+def _parse(data: NDArray[np.uint8]) -> Index | None:
+    start = len(_MAGIC) + 16
+    head = data[:start].tobytes()
+    n_header = int.from_bytes(head[-16:-8], "little")
+    header = data[start : start + n_header].tobytes()
+    if head[: len(_MAGIC)] != _MAGIC or google_crc32c.value(header) != int.from_bytes(
+        head[-8:], "little"
+    ):
+        return None
+    values = json.loads(header)
+    body = data[start + n_header :]
+    columns: dict[str, Any] = {}
+    for name, dtype_values, shape, place, crc in values["columns"]:
+        dtype = (
+            np.dtype([tuple(field) for field in dtype_values])
+            if isinstance(dtype_values, list)
+            else np.dtype(dtype_values)
+        )
+        n_bytes = int(np.prod(shape)) * dtype.itemsize
+        column = body[place : place + n_bytes]
+        if len(column) != n_bytes or google_crc32c.value(column) != crc:
+            return None
+        columns[name] = column.view(dtype).reshape(shape)
+    parts = tuple(PartInfo.from_values(part) for part in values["parts"])
+    return Index(parts=parts, names=tuple(values["names"]), **columns)
+
+
+def _dtype_values(dtype: np.dtype[Any]) -> Any:
+    return dtype.descr if dtype.names else dtype.str

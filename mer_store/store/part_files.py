@@ -1,0 +1,163 @@
+"""The files of a part being written: one shard per array, and the texts any Zarr reader needs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_store.errors import UsageError
+from mer_store.layers import Layer
+from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, with_group_file
+from mer_store.store.layout import is_safe_name, write_file
+from mer_store.store.metadata import member_metadata, part_metadata, to_text
+from mer_store.store.record import CommitRecord, FileFacts, LedgerRow
+from mer_store.store.rows_file import RowsFile
+from mer_store.store.shard import CHUNK_ROWS, CHUNK_ROWS_NARROW, DTYPES, ArrayInfo, shard_path
+
+OFFSETS = "offsets"
+
+
+class PartFiles:
+    """Writes the arrays of one part into `folder`, which is nobody else's."""
+
+    def __init__(self, folder: Path, layers: Sequence[Layer], stored_dtype: str) -> None:
+        self._folder = folder
+        self._layers = layers
+        self._stored_dtype = stored_dtype
+        self._arrays: dict[str, RowsFile] = {}
+        self._counts: list[int] = []
+        self._table_counts: dict[str, list[int]] = {}
+        self._columns: dict[str, set[str]] = {}
+
+    def append(
+        self,
+        clip_id: str,
+        layers: Mapping[Layer, NDArray[Any]],
+        tables: Mapping[str, Mapping[str, NDArray[Any]]],
+    ) -> None:
+        """Add one clip's rows: [T, D] per layer in the type to be stored, and its side tables."""
+        checked = self._check(clip_id, layers, tables)
+        for layer, rows in layers.items():
+            self._append_layer(str(layer), rows)
+        for table, columns in checked.items():
+            counts = self._table_counts.setdefault(table, [])
+            counts += [0] * (len(self._counts) - len(counts))
+            counts.append(len(next(iter(columns.values()))))
+            for column, values in columns.items():
+                self._file(f"{table}/{column}", values, CHUNK_ROWS_NARROW).append(values)
+        self._counts.append(len(next(iter(layers.values()))))
+
+    def _append_layer(self, name: str, rows: NDArray[Any]) -> None:
+        if name not in self._arrays:
+            path = self._folder / name / "c" / "0" / "0"
+            self._arrays[name] = RowsFile(path, self._stored_dtype, rows.shape[1:], CHUNK_ROWS)
+        file = self._arrays[name]
+        if rows.dtype == np.float32 and file.dtype == np.float16:
+            self._arrays[name] = file = file.widened()
+        file.append(rows)
+
+    def _file(self, name: str, rows: NDArray[Any], chunk_rows: int) -> RowsFile:
+        if name not in self._arrays:
+            path = self._folder.joinpath(name, "c", *("0" for _ in rows.shape))
+            self._arrays[name] = RowsFile(path, rows.dtype, rows.shape[1:], chunk_rows)
+        return self._arrays[name]
+
+    def _check(
+        self,
+        clip_id: str,
+        layers: Mapping[Layer, NDArray[Any]],
+        tables: Mapping[str, Mapping[str, NDArray[Any]]],
+    ) -> dict[str, dict[str, NDArray[Any]]]:
+        """Refuse what does not fit the clips before it, while nothing of this one is written."""
+        for layer, rows in layers.items():
+            before = self._arrays.get(str(layer))
+            if before is not None and before.row_shape != rows.shape[1:]:
+                raise UsageError(
+                    f"clip {clip_id}, layer {layer}: expected {before.row_shape[0]} wide, got {rows.shape[1]}"
+                )
+        arrays = {
+            table: {column: np.asarray(values) for column, values in columns.items()}
+            for table, columns in tables.items()
+        }
+        for table, columns in arrays.items():
+            self._check_table(f"clip {clip_id}, table {table}", table, columns)
+        return arrays
+
+    def _check_table(self, where: str, table: str, columns: Mapping[str, NDArray[Any]]) -> None:
+        expected = self._columns.setdefault(table, set(columns))
+        if not columns or set(columns) != expected:
+            raise UsageError(
+                f"{where}: expected the columns {sorted(expected)}, got {sorted(columns)}"
+            )
+        taken = {OFFSETS, *map(str, self._layers)}
+        if table in taken or OFFSETS in columns or not all(map(is_safe_name, (table, *columns))):
+            raise UsageError(
+                f"{where}: a table's or column's name cannot be used: {sorted(columns)}"
+            )
+        if len({values.shape[:1] for values in columns.values()}) != 1:
+            raise UsageError(f"{where}: columns differ in length")
+        for column, values in columns.items():
+            before = self._arrays.get(f"{table}/{column}")
+            if (
+                values.ndim not in (1, 2)
+                or values.dtype.name not in DTYPES
+                or 0 in values.shape[1:]
+            ):
+                raise UsageError(
+                    f"{where}: {column}: expected numbers [n] or [n, k], got {values.dtype}"
+                )
+            if before and (before.dtype, before.row_shape) != (values.dtype, values.shape[1:]):
+                raise UsageError(
+                    f"{where}: {column}: expected {before.dtype} {before.row_shape}, "
+                    f"got {values.dtype} {values.shape[1:]}"
+                )
+
+    def finish(
+        self,
+        fingerprint: str,
+        part_id: str,
+        attempt: int,
+        ledger: tuple[LedgerRow, ...],
+        versions: Mapping[str, str],
+    ) -> CommitRecord:
+        """Write all that is left, durable, and return the part's record."""
+        self._append_offsets()
+        arrays: dict[str, ArrayInfo] = {}
+        files: dict[str, FileFacts] = {}
+        for name, file in sorted(self._arrays.items()):
+            arrays[name], facts = file.finish()
+            if facts is not None:
+                files[shard_path(name, arrays[name])] = facts
+        members = member_metadata(arrays)
+        for name, member in members.items():
+            path = f"{name}/{GROUP_FILE}"
+            files[path] = self._write_text(path, to_text(member))
+        record = CommitRecord(
+            fingerprint, part_id, attempt, tuple(self._layers), ledger, arrays, files, versions
+        )
+        text = to_text(part_metadata(members, {ATTRIBUTE: record.to_values()}))
+        self._write_text(GROUP_FILE, text)
+        return with_group_file(record, text)
+
+    def _append_offsets(self) -> None:
+        counts = {"": self._counts} | {
+            f"{name}/": counts for name, counts in self._table_counts.items()
+        }
+        for prefix, lengths in counts.items():
+            offsets = np.zeros(len(self._counts) + 1, dtype="<i8")
+            offsets[1 : len(lengths) + 1] = np.cumsum(lengths)
+            offsets[len(lengths) + 1 :] = offsets[len(lengths)]
+            self._file(prefix + OFFSETS, offsets, CHUNK_ROWS_NARROW).append(offsets)
+
+    def _write_text(self, path: str, text: bytes) -> FileFacts:
+        place = self._folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_file(place, text)
+        return FileFacts.of(text)
+
+    def abandon(self) -> None:
+        """Close every file."""
+        for file in self._arrays.values():
+            file.abandon()

@@ -1,0 +1,95 @@
+"""The parts of a feature set, opened for reading as they are needed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_store.errors import StoreDamagedError
+from mer_store.store.commit import read_record
+from mer_store.store.index import Index
+from mer_store.store.layout import Folders
+from mer_store.store.ledger import Status
+from mer_store.store.part_files import OFFSETS
+from mer_store.store.shard_reader import ChunkDamaged, ShardReader
+from mer_store.store.zarr_reader import ZarrReader
+
+ArrayReader = ShardReader | ZarrReader
+_N_NAMED = 5
+
+
+class Parts:
+    """Opens arrays of parts and turns damage into errors that name the clips."""
+
+    def __init__(self, folders: Folders, index: Index) -> None:
+        self._folders = folders
+        self._index = index
+        self._readers: dict[tuple[int, str], ArrayReader] = {}
+        self._offsets: dict[tuple[int, str], NDArray[np.int64]] = {}
+
+    def array(self, part: int, name: str) -> ArrayReader:
+        """Return the reader of one array; nothing is opened yet."""
+        reader = self._readers.get((part, name))
+        if reader is None:
+            reader = self._readers[part, name] = self._open(part, name)
+        return reader
+
+    def _open(self, part: int, name: str) -> ArrayReader:
+        info = self._index.parts[part]
+        array = info.arrays[name]
+        folder = self._folders.part(info.part_id)
+        if array.chunk_rows is not None:
+            return ShardReader(folder, name, array)
+        record = read_record(self._folders, info.part_id)
+        return ZarrReader(folder, name, array, record.files if record is not None else {})
+
+    def offsets(self, part: int, prefix: str, *, verify: bool) -> NDArray[np.int64]:
+        """Return [clips + 1]: where each clip's rows start, in a side table (``images/``)."""
+        if (part, prefix) not in self._offsets:
+            reader = self.array(part, prefix + OFFSETS)
+            offsets = np.empty(reader.info.shape, dtype=np.int64)
+            with self.naming(part, prefix):
+                reader.read(offsets, verify=verify)
+                if (np.diff(offsets, prepend=0) < 0).any() or len(offsets) < 1:
+                    raise ChunkDamaged(f"{prefix}{OFFSETS}: not ascending")
+            self._offsets[part, prefix] = offsets
+        return self._offsets[part, prefix]
+
+    @contextmanager
+    def naming(self, part: int, name: str) -> Iterator[None]:
+        """Say which part, layer and clips are hit where an array turns out to be damaged."""
+        try:
+            yield
+        except (ChunkDamaged, OSError) as error:
+            span = (
+                error.rows if isinstance(error, ChunkDamaged) and not name.endswith("/") else None
+            )
+            clip_ids = self._clips_of_rows(part, span)
+            more = f" and {len(clip_ids) - _N_NAMED} more" if len(clip_ids) > _N_NAMED else ""
+            info = self._index.parts[part]
+            raise StoreDamagedError(
+                f"{error}. Damaged: part {info.part_id}, {_label(name)}, "
+                f"clips {', '.join(clip_ids[:_N_NAMED])}{more}. "
+                f"`mer-store verify` lists all damage; pull the part again, or remove "
+                f"{self._folders.commit(info.part_id)} and extract these clips again"
+            ) from error
+
+    def _clips_of_rows(self, part: int, span: tuple[int, int] | None) -> list[str]:
+        rows = self._index.rows
+        hit = (rows["part"] == part) & (rows["status"] == Status.OK)
+        if span is not None:
+            hit &= (rows["row_start"] < span[1]) & (rows["row_start"] + rows["n_rows"] > span[0])
+        hits = rows[hit]
+        ids: list[str] = np.strings.decode(
+            hits[np.argsort(hits["clip_row"])]["clip_id"], "utf-8"
+        ).tolist()
+        return ids
+
+
+def _label(name: str) -> str:
+    return f"table {name[:-1]}" if name.endswith("/") else f"layer {name}"
+
+
+Reading = Callable[[ArrayReader], Any]

@@ -1,0 +1,116 @@
+"""One array being written: rows come in any number, whole checksummed chunks go out."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mer_store.store.layout import FILE_MODE
+from mer_store.store.record import FileFacts
+from mer_store.store.shard import ArrayInfo, crc_bytes, shard_index
+
+
+class RowsFile:
+    """Writes one array's shard from front to back, holding one chunk in memory.
+
+    Parameters
+    ----------
+    path
+        The shard's file, which must not be there yet.
+    dtype, row_shape
+        Of the array: () or (D,).
+    chunk_rows
+        Rows of an inner chunk. An array of fewer rows becomes one chunk of just these.
+    """
+
+    def __init__(
+        self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...], chunk_rows: int
+    ) -> None:
+        self.path = path
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self.row_shape = row_shape
+        self.chunk_rows = chunk_rows
+        self.n_rows = 0
+        self._pending: NDArray[Any] = np.zeros((chunk_rows, *row_shape), self.dtype)
+        self._n_pending = 0
+        self._sha256 = hashlib.sha256()
+        self._n_bytes = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows [n, *row_shape], cast to the array's dtype."""
+        start = 0
+        while start < len(rows):
+            n = min(len(rows) - start, self.chunk_rows - self._n_pending)
+            self._pending[self._n_pending : self._n_pending + n] = rows[start : start + n]
+            self._n_pending += n
+            self.n_rows += n
+            start += n
+            if self._n_pending == self.chunk_rows:
+                self._write_chunk(self._pending)
+                self._n_pending = 0
+
+    def finish(self) -> tuple[ArrayInfo, FileFacts | None]:
+        """Write what is pending and the index; return the array and, unless it has no rows, its file.
+
+        The file is durable when this returns; its folder is not.
+        """
+        info = self._info()
+        if not info.n_rows:
+            self.abandon()
+            self.path.unlink()
+            return info, None
+        if self._n_pending:
+            self._pending[self._n_pending :] = 0
+            self._write_chunk(self._pending[: info.chunk_rows])
+            self._n_pending = 0
+        self._write(shard_index(info))
+        os.fchmod(self._descriptor, FILE_MODE)
+        os.fsync(self._descriptor)
+        self.abandon()
+        return info, FileFacts(self._n_bytes, self._sha256.hexdigest())
+
+    def abandon(self) -> None:
+        """Close the file, leaving it as it is."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def widened(self) -> "RowsFile":
+        """Return a float32 file, in place of this one, that holds the rows written so far."""
+        beside = self.path.with_name(self.path.name + ".wide")
+        wide = RowsFile(beside, np.float32, self.row_shape, self.chunk_rows)
+        try:
+            stride = self._pending.nbytes + len(crc_bytes(b""))
+            for start in range(0, self._n_bytes, stride):
+                data = os.pread(self._descriptor, self._pending.nbytes, start)
+                wide.append(np.frombuffer(data, self.dtype).reshape(self._pending.shape))
+            wide.append(self._pending[: self._n_pending])
+            beside.replace(self.path)
+        except BaseException:
+            wide.abandon()
+            raise
+        wide.path = self.path
+        self.abandon()
+        return wide
+
+    def _info(self) -> ArrayInfo:
+        chunk_rows = min(self.chunk_rows, max(self.n_rows, 1))
+        return ArrayInfo((self.n_rows, *self.row_shape), self.dtype.name, chunk_rows)
+
+    def _write_chunk(self, rows: NDArray[Any]) -> None:
+        self._write(rows.reshape(-1).view(np.uint8).data, crc_bytes(rows))
+
+    def _write(self, *pieces: bytes | memoryview) -> None:
+        for piece in pieces:
+            self._sha256.update(piece)
+            self._n_bytes += len(piece)
+        n_left = sum(map(len, pieces)) - os.writev(self._descriptor, pieces)
+        if n_left:
+            rest = memoryview(b"".join(pieces))[-n_left:]
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]

@@ -1,0 +1,185 @@
+"""A store: a folder of feature sets."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mer_store.errors import StoreDamagedError, UsageError
+from mer_store.layers import Layer, describe_layers
+from mer_store.spec import Spec
+from mer_store.store.commit import put_file
+from mer_store.store.feature_set import FeatureSet
+from mer_store.store.layout import (
+    FORMAT,
+    SPEC_FILE,
+    STORE_FILE,
+    Folders,
+    make_folder,
+    reading,
+    writing,
+)
+from mer_store.store.sweep import Swept, sweep
+
+
+class Store:
+    """A folder of feature sets.
+
+    Examples
+    --------
+    >>> store = Store.open("store")  # doctest: +SKIP
+    >>> audio = store.features("audio", level="utterance")  # doctest: +SKIP
+    >>> x = audio.read(layers=[18])  # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> "Store":
+        """Make a store, or open the one that is there."""
+        folder = Path(path)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder / "features")
+            put_file(folder / STORE_FILE, json.dumps({"format": FORMAT}) + "\n")
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "Store":
+        """Open a store.
+
+        Raises
+        ------
+        UsageError
+            There is no store, it may not be read, or a newer version of mer-store wrote it.
+        """
+        folder = Path(path)
+        if "://" in str(path):
+            raise UsageError(
+                f"{path}: features are read from a local store; run `mer-store pull {path}` first"
+            )
+        try:
+            with reading(folder):
+                text = (folder / STORE_FILE).read_text()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UsageError(
+                f"{folder}: not a store; run `mer-store init {folder}` to make one"
+            ) from error
+        try:
+            version = json.loads(text)["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamagedError(
+                f"{folder / STORE_FILE}: expected {{'format': {FORMAT}}}"
+            ) from error
+        if version != FORMAT:
+            raise UsageError(f"{folder}: format {version!r}; this mer-store reads format {FORMAT}")
+        return cls(folder)
+
+    def feature_sets(self) -> list[FeatureSet]:
+        """Return every feature set, sorted by modality and name."""
+        features = self.path / "features"
+        found = []
+        with reading(features):
+            for modality in _folders(features):
+                found += [self._feature_set(path) for path in _folders(modality)]
+        return [feature_set for feature_set in found if feature_set is not None]
+
+    def _feature_set(self, path: Path) -> FeatureSet | None:
+        """Open the feature set in a folder; None where it was never finished and holds nothing."""
+        try:
+            text = (path / SPEC_FILE).read_text()
+        except FileNotFoundError as error:
+            commits = Folders(path).commits
+            if any(name.suffix == ".json" for name in _entries(commits)):
+                raise StoreDamagedError(
+                    f"{path / SPEC_FILE}: missing, yet parts are committed beside it; copy it from where the "
+                    f"parts came from"
+                ) from error
+            return None
+        spec = Spec.from_json(text, where=str(path / SPEC_FILE))
+        if (path.parent.name, path.name) != (spec.modality, spec.name):
+            raise StoreDamagedError(f"{path}: its spec.json is of {spec.modality}/{spec.name}")
+        return FeatureSet(path, spec)
+
+    def ensure(self, spec: Spec) -> FeatureSet:
+        """Return the feature set of `spec`, made where it is not there."""
+        path = self.path / "features" / spec.modality / spec.name
+        with writing(path):
+            Folders(path).make()
+            put_file(path / SPEC_FILE, spec.to_json() + "\n")
+        with reading(path):
+            feature_set = self._feature_set(path)
+        if feature_set is None or feature_set.spec.to_json() != spec.to_json():
+            raise StoreDamagedError(f"{path / SPEC_FILE}: expected {spec.to_json()}")
+        return feature_set
+
+    def features(
+        self,
+        modality: str,
+        level: str | None = None,
+        model: str | None = None,
+        recipe: str | None = None,
+        fingerprint: str | None = None,
+        layers: Sequence[Layer] | None = None,
+    ) -> FeatureSet:
+        """Return the one feature set that fits.
+
+        Parameters
+        ----------
+        modality, level, model, recipe
+            As in the spec; None fits any.
+        fingerprint
+            Of the spec, or its first digits.
+        layers
+            Layers it must hold for some clip.
+
+        Raises
+        ------
+        UsageError
+            None fits, or several do; the message lists what there is.
+        """
+        wanted = {"modality": modality, "level": level, "model": model, "recipe": recipe}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+        every = self.feature_sets()
+        fitting = [
+            feature_set
+            for feature_set in every
+            if all(getattr(feature_set.spec, name) == value for name, value in wanted.items())
+            and feature_set.spec.fingerprint.startswith(fingerprint or "")
+            and set(layers or ()) <= set(feature_set.layers if layers else ())
+        ]
+        if len(fitting) == 1:
+            return fitting[0]
+        asked = wanted | ({"fingerprint": fingerprint} if fingerprint else {})
+        asked |= {"layers": describe_layers(layers)} if layers else {}
+        described = ", ".join(f"{name}={value}" for name, value in asked.items())
+        verdict = "several feature sets fit" if fitting else "no feature set fits"
+        listed = "".join(f"\n  {_describe(feature_set)}" for feature_set in fitting or every)
+        listed = listed or " nothing yet; run `mer-store extract`"
+        raise UsageError(f"{self.path}: {verdict} {described}. There is:{listed}")
+
+    def sweep(self) -> Swept:
+        """Remove what dead writers left behind and finish what they had all but committed."""
+        return sum((sweep(feature_set.path) for feature_set in self.feature_sets()), Swept())
+
+
+def _folders(path: Path) -> list[Path]:
+    return [entry for entry in _entries(path) if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _entries(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _describe(feature_set: FeatureSet) -> str:
+    spec = feature_set.spec
+    note = "" if spec.trained else ", random weights"
+    layers = describe_layers(feature_set.layers)
+    return f"{spec.modality}/{spec.name}: recipe {spec.recipe}, layers {layers}{note}"

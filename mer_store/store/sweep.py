@@ -1,0 +1,100 @@
+"""Sweeping: what crashed writers left is removed, and what they had all but committed is made visible."""
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from mer_store.errors import StoreDamagedError
+from mer_store.store.commit import derive_record, host_name, publish_record
+from mer_store.store.layout import PART_ID, Folders, reading, writing
+
+#: A writer of another host cannot be asked whether it lives; after this long it does not.
+OTHER_HOST_S = 7 * 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep did. Adds up."""
+
+    n_removed: int = 0
+    """Temporary files and folders of dead writers."""
+    part_ids: tuple[str, ...] = ()
+    """Parts that were whole and lacked only their record."""
+    broken: tuple[str, ...] = ()
+    """Folders of parts that are not whole and were never visible: a copy under way, or one broken off."""
+
+    def __add__(self, other: "Swept") -> "Swept":
+        """Add field by field."""
+        return Swept(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Swept)))
+
+
+def sweep(feature_set_path: Path) -> Swept:
+    """Sweep one feature set. Nothing that is committed is touched."""
+    folders = Folders(feature_set_path)
+    with reading(feature_set_path), writing(feature_set_path):
+        left = [
+            *_names(folders.tmp),
+            *(p for p in _names(folders.commits) if p.name.startswith(".")),
+        ]
+        dead = [path for path in left if _is_dead(path)]
+        for path in dead:
+            _remove(path)
+        done, broken = _roll_forward(folders)
+    return Swept(len(dead), done, broken)
+
+
+def _roll_forward(folders: Folders) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Publish the record of every whole part that has none."""
+    done, broken = [], []
+    committed = {path.name for path in _names(folders.commits)}
+    for part in _names(folders.parts):
+        if f"{part.name}.json" in committed or not PART_ID.fullmatch(part.name):
+            continue
+        try:
+            record = derive_record(part)
+            if record.part_id != part.name:
+                raise StoreDamagedError(f"{part}: holds part {record.part_id}")
+        except StoreDamagedError as error:
+            broken.append(str(error))
+            continue
+        publish_record(folders, record)
+        done.append(part.name)
+    return tuple(done), tuple(broken)
+
+
+def _is_dead(path: Path) -> bool:
+    """Tell whether the writer named by a temporary file or folder is gone."""
+    host, _, rest = path.name.removeprefix(".").partition("-")
+    process = rest.partition("-")[0]
+    if host == host_name() and process.isdecimal():
+        return not _is_running(int(process))
+    try:
+        return time.time() - path.stat().st_mtime > OTHER_HOST_S
+    except FileNotFoundError:
+        return False
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _names(path: Path) -> list[Path]:
+    try:
+        return sorted(path.iterdir())
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,236 @@
+"""The writer of a part: clips come one by one; the part appears whole or not at all."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_store.errors import UsageError
+from mer_store.layers import Layer, describe_layers, sort_layers
+from mer_store.store.commit import publish, stage
+from mer_store.store.layout import Folders, is_safe_name, writing
+from mer_store.store.part_files import OFFSETS, PartFiles
+from mer_store.store.record import (
+    MAX_DIGEST_CHARS,
+    STATUSES,
+    CommitRecord,
+    LedgerRow,
+    is_valid_clip_id,
+    part_id,
+)
+
+if TYPE_CHECKING:
+    from mer_store.store.feature_set import FeatureSet
+
+_MAX_REASON_CHARS = 1000
+_FLOAT16_INF = 0x7C00
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRows:
+    """What one clip gives a part."""
+
+    clip_id: str
+    status: str
+    """``ok``, ``failed`` or ``empty``."""
+    reason: str | None = None
+    """Why there are no rows."""
+    digest: str | None = None
+    """Identity of the bytes that were extracted, e.g. ``sha256:…``; None where they could not be read."""
+    n_bytes: int | None = None
+    mtime_ns: int | None = None
+    layers: Mapping[Layer, NDArray[Any]] = field(default_factory=dict)
+    """[T, D] floats per layer, the same T for all; T is 1 at utterance level. Looked at only where ``ok``."""
+    tables: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    """Side tables: columns [n] or [n, k] of equal length, the same columns and types for every clip."""
+
+
+class PartWriter:
+    """Writes one part. A context manager: leaving it without `commit` drops what was written.
+
+    Parameters
+    ----------
+    feature_set
+        Where the part belongs.
+    layers
+        The layers every ``ok`` clip will bring.
+    attempt
+        0 for clips never tried; else 1 above the highest attempt the ledger has for any of them.
+    versions
+        Versions of what decided or stored the numbers, for the record.
+
+    Examples
+    --------
+    >>> with PartWriter(audio, layers=(18,)) as writer:  # doctest: +SKIP
+    ...     writer.add(ClipRows("clip1", "ok", digest="sha256:…", layers={18: rows}))
+    ...     writer.commit()
+    """
+
+    def __init__(
+        self,
+        feature_set: "FeatureSet",
+        layers: Sequence[Layer],
+        attempt: int = 0,
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
+        if not layers:
+            raise UsageError(f"{feature_set.name}: a part needs at least one layer")
+        if bad := [name for name in map(str, layers) if name == OFFSETS or not is_safe_name(name)]:
+            raise UsageError(f"{feature_set.name}: layers {bad}: expected numbers or plain names")
+        self.spec = feature_set.spec
+        self.layers = sort_layers(layers)
+        self.attempt = attempt
+        self._feature_set = feature_set
+        self._folders = Folders(feature_set.path)
+        self._versions = dict(versions or {})
+        self._ledger: dict[str, LedgerRow] = {}
+        with writing(feature_set.path):
+            self._staged = stage(self._folders)
+        self._files: PartFiles | None = PartFiles(self._staged, self.layers, self.spec.stored_dtype)
+
+    @property
+    def n_clips(self) -> int:
+        """Clips added so far, whatever became of them."""
+        return len(self._ledger)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.drop()
+
+    def add(self, clip: ClipRows) -> LedgerRow:
+        """Add a clip and return its row of the ledger.
+
+        A clip with a NaN or an infinity in any layer becomes ``failed``: no rows, and the others go on.
+
+        Raises
+        ------
+        UsageError
+            The clip was added before, lacks a layer, or its shapes do not fit the others'.
+        StoreFullError
+            The disk is full; the part is dropped.
+        """
+        if self._files is None:
+            raise UsageError(f"{self._feature_set.name}: this part is committed or dropped")
+        self._check(clip)
+        if clip.status != "ok":
+            return self._enter(clip, clip.status, clip.reason or "no reason was given", 0)
+        layers = {layer: self._rows(clip, layer) for layer in self.layers}
+        if len({len(rows) for rows in layers.values()}) != 1:
+            shapes = ", ".join(f"{layer}: {rows.shape}" for layer, rows in layers.items())
+            raise UsageError(f"clip {clip.clip_id}: layers differ in length: {shapes}")
+        stored = self._stored(layers)
+        if isinstance(stored, str):
+            return self._enter(clip, "failed", stored, 0)
+        try:
+            with writing(self._folders.path):
+                self._files.append(clip.clip_id, stored, clip.tables)
+        except UsageError:
+            raise
+        except BaseException:
+            self.drop()  # some layers may have the clip's rows and others not
+            raise
+        return self._enter(clip, "ok", None, len(layers[self.layers[0]]))
+
+    def commit(self) -> CommitRecord:
+        """Make the part visible, with the clips that were added.
+
+        Returns
+        -------
+        CommitRecord
+            The visible record: another writer's, where it did the same work first.
+
+        Raises
+        ------
+        UsageError
+            No clip was added.
+        StoreFullError
+            The disk is full; nothing committed is touched.
+        """
+        if self._files is None or not self._ledger:
+            raise UsageError(f"{self._feature_set.name}: nothing to commit: no clip was added")
+        ledger = tuple(self._ledger.values())
+        name = part_id(self.spec.fingerprint, self._ledger, self.layers, self.attempt)
+        try:
+            with writing(self._folders.path):
+                record = self._files.finish(
+                    self.spec.fingerprint, name, self.attempt, ledger, self._versions
+                )
+                record = publish(self._folders, self._staged, record)
+        finally:
+            self.drop()
+        self._feature_set.forget()
+        return record
+
+    def drop(self) -> None:
+        """Forget what was written and not committed."""
+        if self._files is not None:
+            self._files.abandon()
+            self._files = None
+        shutil.rmtree(self._staged, ignore_errors=True)
+
+    def _check(self, clip: ClipRows) -> None:
+        if clip.clip_id in self._ledger:
+            raise UsageError(f"clip {clip.clip_id}: added twice to one part")
+        if not is_valid_clip_id(clip.clip_id):
+            raise UsageError(f"clip id {clip.clip_id!r}: expected 1 to 255 bytes of printable text")
+        if clip.status not in STATUSES:
+            raise UsageError(
+                f"clip {clip.clip_id}: status {clip.status!r}: expected one of {STATUSES}"
+            )
+        if clip.digest is not None and not 1 <= len(clip.digest) <= MAX_DIGEST_CHARS:
+            raise UsageError(
+                f"clip {clip.clip_id}: digest {clip.digest!r}: expected 1 to 128 characters"
+            )
+        if clip.status == "ok" and set(clip.layers) != set(self.layers):
+            raise UsageError(
+                f"clip {clip.clip_id}: expected the layers {describe_layers(self.layers)}, "
+                f"got {describe_layers(clip.layers)}"
+            )
+
+    def _rows(self, clip: ClipRows, layer: Layer) -> NDArray[Any]:
+        rows = np.asarray(clip.layers[layer])
+        if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.shape[1]:
+            raise UsageError(
+                f"clip {clip.clip_id}, layer {layer}: expected floats [T, D], got {rows.dtype} {rows.shape}"
+            )
+        if self.spec.level == "utterance" and len(rows) != 1:
+            raise UsageError(
+                f"clip {clip.clip_id}, layer {layer}: expected one row, got {rows.shape}"
+            )
+        return rows
+
+    def _stored(self, layers: Mapping[Layer, NDArray[Any]]) -> dict[Layer, NDArray[Any]] | str:
+        """Return the rows as they are stored, or the reason why they cannot be."""
+        stored: dict[Layer, NDArray[Any]] = {}
+        with np.errstate(over="ignore"):
+            for layer, rows in layers.items():
+                if self.spec.stored_dtype == "float16":
+                    half = rows.astype(np.float16, copy=False)
+                    if not half.size or (half.view(np.uint16) & 0x7FFF).max() < _FLOAT16_INF:
+                        stored[layer] = half
+                        continue
+                # Not float16: these rows widen their array, and keep every digit that float32 has.
+                stored[layer] = rows.astype(np.float32, copy=False)
+                if not np.isfinite(stored[layer]).all():
+                    return f"non-finite values in layer {layer}"
+        return stored
+
+    def _enter(self, clip: ClipRows, status: str, reason: str | None, n_rows: int) -> LedgerRow:
+        if reason is not None:
+            reason = " ".join(reason.split())[:_MAX_REASON_CHARS]
+        row = LedgerRow(
+            clip.clip_id, status, reason, n_rows, clip.digest, clip.n_bytes, clip.mtime_ns
+        )
+        self._ledger[clip.clip_id] = row
+        return row
