@@ -210,11 +210,11 @@ class HiddenStates:
 
     def _front(self, samples: Tensor) -> Tensor:
         """Return projected acoustic features [B, T, D], piece by piece where that is exact."""
+        if not self._facts.frames_are_local:
+            return self._project(samples)
         n_frames = self._facts.n_frames(samples.shape[1])
         n_hop, n_window = self._facts.n_hop, self._facts.n_window
-        n_piece = n_frames
-        if self._facts.frames_are_local:
-            n_piece = max(1, FRONT_SAMPLES // (n_hop * len(samples)))
+        n_piece = max(1, FRONT_SAMPLES // (n_hop * len(samples)))
         pieces = [
             self._project(samples[:, start * n_hop : (start + n_piece - 1) * n_hop + n_window])
             for start in range(0, n_frames, n_piece)
