@@ -71,23 +71,37 @@ def publish(folders: Folders, staged: Path, record: CommitRecord) -> CommitRecor
     CommitRecord
         The record that is visible now.
     """
-    sync_tree(staged)
     place = folders.part(record.part_id)
-    if not _moved(staged, place):
-        try:
-            record = read_record(folders, record.part_id) or derive_record(place)
-        except StoreDamagedError:
-            if read_record(folders, record.part_id) is not None:
-                raise
-            # A copy that was broken off: it was never visible, so it may be moved out of the way.
-            place.rename(folders.tmp / writer_name())
-            if not _moved(staged, place):
-                raise
-        else:
-            shutil.rmtree(staged)
-    sync_folder(folders.parts)
-    publish_record(folders, record)
-    return record
+    committed = read_record(folders, record.part_id)
+    if committed is None:
+        sync_tree(staged)
+        record = _settle(folders, staged, place, record)
+        sync_folder(folders.parts)
+        publish_record(folders, record)
+        return record
+    if not place.is_dir():
+        raise StoreDamagedError(
+            f"{place}: missing, yet its record says that it is committed; "
+            f"remove {folders.commit(record.part_id)} and run the command again"
+        )
+    shutil.rmtree(staged)
+    return committed
+
+
+def _settle(folders: Folders, staged: Path, place: Path, record: CommitRecord) -> CommitRecord:
+    """Move `staged` to its place, or keep what is there; return the record of what is there then."""
+    if _moved(staged, place):
+        return record
+    try:
+        found = derive_record(place)
+    except StoreDamagedError:
+        # A copy that was broken off. It was never visible, so it may be moved out of the way.
+        place.rename(folders.tmp / writer_name())
+        if not _moved(staged, place):
+            raise
+        return record
+    shutil.rmtree(staged)
+    return found
 
 
 def _moved(staged: Path, place: Path) -> bool:

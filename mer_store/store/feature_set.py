@@ -1,7 +1,7 @@
 """A feature set: everything in a store that has one spec, read by clip and layer."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +9,16 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mer_store.errors import StoreDamagedError, UsageError
-from mer_store.layers import Layer, describe_layers
+from mer_store.layers import Layer
 from mer_store.spec import Spec
 from mer_store.store.commit import read_record
-from mer_store.store.gather import by_part, read_runs, read_single_rows
 from mer_store.store.index import Index
-from mer_store.store.index_file import load_index, save_index
+from mer_store.store.index_file import Signatures, load_index, save_index
 from mer_store.store.layout import CACHE_FOLDER, PART_ID, Folders, reading
 from mer_store.store.ledger import Ledger, Status
-from mer_store.store.part_files import OFFSETS
-from mer_store.store.part_reader import Parts
+from mer_store.store.reader import Reader
 from mer_store.store.record import CommitRecord
-
-_N_NAMED = 5
+from mer_store.store.tables import read_table
 
 
 class FeatureSet:
@@ -42,7 +39,7 @@ class FeatureSet:
         self.spec = spec
         self.name = spec.name
         self._folders = Folders(path)
-        self._loaded: tuple[Index, Parts] | None = None
+        self._loaded: Reader | None = None
 
     def __repr__(self) -> str:
         return f"FeatureSet({str(self.path)!r})"
@@ -52,7 +49,7 @@ class FeatureSet:
     @property
     def index(self) -> Index:
         """The merged ledgers of all parts."""
-        return self._load()[0]
+        return self._reader.index
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -79,13 +76,21 @@ class FeatureSet:
 
     def part_ids(self) -> tuple[str, ...]:
         """Return the parts that are committed now, sorted."""
+        return tuple(sorted(self._signatures()))
+
+    def _signatures(self) -> Signatures:
+        """Return size and time of every commit record there is now."""
+        found = {}
         try:
             with reading(self._folders.commits), os.scandir(self._folders.commits) as entries:
-                names = [entry.name for entry in entries]
+                for entry in entries:
+                    stem = entry.name.removesuffix(".json")
+                    if PART_ID.fullmatch(stem) and entry.name != stem:
+                        status = entry.stat(follow_symlinks=False)
+                        found[stem] = status.st_size, status.st_mtime_ns
         except FileNotFoundError:
-            return ()
-        stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
-        return tuple(sorted(stem for stem in stems if PART_ID.fullmatch(stem)))
+            return {}
+        return found
 
     def records(self) -> list[CommitRecord]:
         """Read every commit record, in the order of part ids.
@@ -113,30 +118,31 @@ class FeatureSet:
     def refresh(self) -> None:
         """Look again at what is committed."""
         self.forget()
-        self._load()
+        self._loaded = self._reader
 
     def forget(self) -> None:
         """Look again at what is committed when it is next asked for."""
         self._loaded = None
 
-    def _load(self) -> tuple[Index, Parts]:
+    @property
+    def _reader(self) -> Reader:
         if self._loaded is None:
-            index = self._find_index()
-            self._loaded = index, Parts(self._folders, index)
+            self._loaded = Reader(self.spec, self._folders, self._find_index())
         return self._loaded
 
     def _find_index(self) -> Index:
         """Return the index of what is committed now, extending the one on disk by what is new."""
         place = self.path.parents[2] / CACHE_FOLDER / f"{self.spec.modality}-{self.name}.index"
-        part_ids = set(self.part_ids())
-        known = load_index(place)
-        if known is not None and known.part_ids == part_ids:
+        now = self._signatures()
+        known, seen = load_index(place) or (None, {})
+        if known is not None and seen == now:
             return known
-        if known is not None and not known.part_ids < part_ids:
-            known = None  # parts were removed
-        new = part_ids - known.part_ids if known is not None else part_ids
-        index = Index.build([self._record(part_id) for part_id in sorted(new)], known)
-        save_index(index, place)
+        if not seen.items() <= now.items():
+            known, seen = None, {}  # parts were removed or put anew
+        index = Index.build(
+            [self._record(part_id) for part_id in sorted(now.keys() - seen.keys())], known
+        )
+        save_index(index, now, place)
         return index
 
     # ---- features ----------------------------------------------------------------------------------
@@ -178,16 +184,7 @@ class FeatureSet:
             raise UsageError(
                 f"{self.name}: features at frame level have no fixed length; use ragged()"
             )
-        clip_ids = self.clip_ids if clip_ids is None else clip_ids
-        index, parts = self._load()
-        serving = self._serving(layers, clip_ids)
-        stored, width = self._array_type(layers, serving)
-        out = np.empty((len(clip_ids), len(layers), width), stored if dtype is None else dtype)
-        for number, layer in enumerate(layers):
-            read_single_rows(
-                index, parts, str(layer), serving[number], out[:, number], verify=verify
-            )
-        return out
+        return self._reader.single_rows(layers, self._asked(clip_ids), dtype, verify=verify)
 
     def ragged(
         self,
@@ -198,20 +195,7 @@ class FeatureSet:
         verify: bool = True,
     ) -> list[NDArray[Any]]:
         """Read all rows of each clip: one [T, layers, D] per clip. Parameters and errors as for `read`."""
-        clip_ids = self.clip_ids if clip_ids is None else clip_ids
-        index, parts = self._load()
-        serving = self._serving(layers, clip_ids)
-        stored, width = self._array_type(layers, serving)
-        lengths = index.rows["n_rows"][serving]
-        if len(lengths) and (lengths != lengths[0]).any():
-            clip = clip_ids[int(np.flatnonzero((lengths != lengths[0]).any(axis=0))[0])]
-            raise StoreDamagedError(
-                f"{self.path}: clip {clip}: layers differ in length; see `mer-store show`"
-            )
-        out_type = stored if dtype is None else dtype
-        outs = [np.empty((n, len(layers), width), out_type) for n in lengths[0].tolist()]
-        read_runs(index, parts, [str(layer) for layer in layers], serving, outs, verify=verify)
-        return outs
+        return self._reader.runs(layers, self._asked(clip_ids), dtype, verify=verify)
 
     def iter_parts(
         self, layers: Sequence[Layer], *, verify: bool = True
@@ -227,126 +211,13 @@ class FeatureSet:
         arrays
             [rows, D] per layer.
         """
-        index, _ = self._load()
-        columns = np.stack([index.column(str(layer)) for layer in layers])
-        numbers = np.flatnonzero((columns >= 0).all(axis=0))
-        serving = columns[:, numbers]
-        where = index.rows["part"][serving]
-        _, group = np.unique(where, axis=1, return_inverse=True)
-        for _, positions in by_part(group.reshape(-1).astype(np.int32)):
-            ordered = positions[
-                np.argsort(index.rows["row_start"][serving[0, positions]], kind="stable")
-            ]
-            clip_ids = index.ids(numbers[ordered]).tolist()
-            offsets = np.zeros(len(ordered) + 1, dtype=np.int64)
-            np.cumsum(index.rows["n_rows"][serving[0, ordered]], out=offsets[1:])
-            arrays = {
-                layer: self._joined(str(layer), serving[number, ordered], offsets, verify=verify)
-                for number, layer in enumerate(layers)
-            }
-            yield clip_ids, offsets, arrays
-
-    def _joined(
-        self, name: str, serving: NDArray[np.int32], offsets: NDArray[np.int64], *, verify: bool
-    ) -> NDArray[Any]:
-        """Read the runs of rows of one array of one part into [rows, D]."""
-        index, parts = self._load()
-        part = int(index.rows["part"][serving[0]])
-        reader = parts.array(part, name)
-        out = np.empty((int(offsets[-1]), *reader.info.shape[1:]), reader.dtype)
-        with parts.naming(part, name):
-            if len(out) == reader.info.n_rows:
-                reader.read(out, verify=verify)
-            else:
-                starts = index.rows["row_start"][serving].tolist()
-                for start, begin, end in zip(starts, offsets[:-1], offsets[1:], strict=True):
-                    reader.copy(start, out[begin:end], verify=verify)
-        return out
+        return self._reader.pieces(layers, verify=verify)
 
     def table(
         self, name: str, clip_ids: Sequence[str] | None = None, *, verify: bool = True
     ) -> list[dict[str, NDArray[Any]]]:
         """Read a side table, e.g. ``images``: column -> [n] or [n, k], for each clip."""
-        clip_ids = self.clip_ids if clip_ids is None else clip_ids
-        index, parts = self._load()
-        if f"{name}/" not in index.names:
-            there = ", ".join(n[:-1] for n in index.names if n.endswith("/")) or "none"
-            raise UsageError(f"{self.name}: no table {name!r}; there is: {there}")
-        (serving,) = self._serving([f"{name}/"], clip_ids)
-        tables: list[dict[str, NDArray[Any]]] = [{} for _ in clip_ids]
-        for part, positions in by_part(index.rows["part"][serving]):
-            offsets = parts.offsets(part, f"{name}/", verify=verify)
-            clip_rows = index.rows["clip_row"][serving[positions]]
-            columns = self._columns(part, name)
-            for position, clip_row in zip(positions.tolist(), clip_rows.tolist(), strict=True):
-                start, end = offsets[clip_row], offsets[clip_row + 1]
-                for column in columns:
-                    reader = parts.array(part, f"{name}/{column}")
-                    values = np.empty((end - start, *reader.info.shape[1:]), reader.dtype)
-                    with parts.naming(part, f"{name}/"):
-                        reader.copy(int(start), values, verify=verify)
-                    tables[position][column] = values
-        return tables
+        return read_table(self._reader, name, self._asked(clip_ids), verify=verify)
 
-    def _columns(self, part: int, table: str) -> list[str]:
-        arrays: Mapping[str, Any] = self.index.parts[part].arrays
-        names = [name.removeprefix(f"{table}/") for name in arrays if name.startswith(f"{table}/")]
-        return [name for name in names if name != OFFSETS]
-
-    def _serving(self, names: Sequence[Layer], clip_ids: Sequence[str]) -> NDArray[np.int32]:
-        """Return [names, clips]: rows of the index that serve each layer of each clip.
-
-        Raises
-        ------
-        UsageError
-            Some clips have not all of them.
-        """
-        index = self.index
-        if not names:
-            raise UsageError(
-                f"{self.name}: no layer asked for; there are {describe_layers(self.layers)}"
-            )
-        number = index.find(clip_ids)
-        serving = (
-            np.stack([index.column(str(name))[number] for name in names])
-            if len(index.first)
-            else (np.full((len(names), len(number)), -1, dtype=np.int32))
-        )
-        serving[:, number < 0] = -1
-        lacking = np.flatnonzero((serving < 0).any(axis=0))
-        if len(lacking):
-            raise UsageError(
-                self._what_is_missing(names, [clip_ids[n] for n in lacking.tolist()], len(clip_ids))
-            )
-        return serving
-
-    def _what_is_missing(self, names: Sequence[Layer], lacking: Sequence[str], n_asked: int) -> str:
-        named = ", ".join(lacking[:_N_NAMED])
-        more = f" and {len(lacking) - _N_NAMED} more" if len(lacking) > _N_NAMED else ""
-        wanted = describe_layers(names)
-        option = wanted.replace(" ", "")
-        return (
-            f"{self.name}: {len(lacking)} of {n_asked} clips lack some of the layers {wanted} "
-            f"(stored: {describe_layers(self.layers)}): {named}{more}. Run `mer-store extract "
-            f"--modality {self.spec.modality} --level {self.spec.level} --layers {option}`, "
-            f"or `mer-store show {lacking[0]}` to see why"
-        )
-
-    def _array_type(
-        self, layers: Sequence[Layer], serving: NDArray[np.int32]
-    ) -> tuple[np.dtype[Any], int]:
-        """Return the type that holds all that is served, and its one width."""
-        index = self.index
-        infos = {
-            (str(layer), int(part)): index.parts[part].arrays[str(layer)]
-            for layer, rows in zip(layers, serving, strict=True)
-            for part in np.unique(index.rows["part"][rows])
-        }
-        widths = {name: info.shape[1] for (name, _), info in infos.items()}
-        if len({info.shape[1] for info in infos.values()}) > 1:
-            raise UsageError(
-                f"{self.name}: layers differ in width ({widths}); read them one by one"
-            )
-        dtypes = [np.dtype(info.dtype) for info in infos.values()]
-        stored = np.result_type(*dtypes) if dtypes else np.dtype(self.spec.stored_dtype)
-        return stored, next(iter(widths.values()), 0)
+    def _asked(self, clip_ids: Sequence[str] | None) -> Sequence[str]:
+        return self.clip_ids if clip_ids is None else clip_ids

@@ -134,11 +134,6 @@ class Index:
         """Texts that rows name by number."""
         return list(json.loads(self.reasons_text.tobytes()))
 
-    @cached_property
-    def part_ids(self) -> frozenset[str]:
-        """Parts that are merged."""
-        return frozenset(part.part_id for part in self.parts)
-
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Layers that any part holds, numbers before names."""

@@ -1,10 +1,8 @@
 """The index on disk: checksummed columns mapped into memory, rebuilt whenever they do not fit."""
 
-import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.store.index import Index, PartInfo
+from mer_store.store.layout import FILE_MODE, make_folder
 
 _MAGIC = b"mer-store index 1\n"
 _ALIGN = 64
 _COLUMNS = ("rows", "hashes", "first", "attempt", "status", "served", "reasons_text")
 
 
-def names_digest(part_ids: Iterable[str]) -> str:
-    """Return a digest of the set of committed parts."""
-    return hashlib.sha256("\n".join(sorted(part_ids)).encode()).hexdigest()
+Signatures = dict[str, tuple[int, int]]
+"""Part id -> size and modification time of its commit record: what an index was made from."""
 
 
-def save_index(index: Index, path: Path) -> None:
+def save_index(index: Index, signatures: Signatures, path: Path) -> None:
     """Write the index beside `path` and move it there. Failure is no error: the file only saves time."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         try:
             with temporary.open("xb") as file:
-                file.writelines(_pieces(index))
+                file.writelines(_pieces(index, signatures))
+            temporary.chmod(FILE_MODE)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -39,7 +38,7 @@ def save_index(index: Index, path: Path) -> None:
         return
 
 
-def _pieces(index: Index) -> list[Any]:
+def _pieces(index: Index, signatures: Signatures) -> list[Any]:
     """Return magic, length and checksum of the header, the header, then the columns on aligned places."""
     columns = {name: np.ascontiguousarray(getattr(index, name)) for name in _COLUMNS}
     described, pieces, place = [], [], 0
@@ -52,7 +51,7 @@ def _pieces(index: Index) -> list[Any]:
         pieces += [data.data, padding]
         place += column.nbytes + len(padding)
     values = {
-        "names_digest": names_digest(index.part_ids),
+        "signatures": signatures,
         "parts": [part.to_values() for part in index.parts],
         "names": index.names,
         "columns": described,
@@ -63,7 +62,7 @@ def _pieces(index: Index) -> list[Any]:
     return [_MAGIC, lengths, header, *pieces]
 
 
-def load_index(path: Path) -> Index | None:
+def load_index(path: Path) -> tuple[Index, Signatures] | None:
     """Map the index into memory; None where it is missing, damaged or of another version."""
     try:
         with path.open("rb") as file:
@@ -75,7 +74,7 @@ def load_index(path: Path) -> Index | None:
         return None
 
 
-def _parse(data: NDArray[np.uint8]) -> Index | None:
+def _parse(data: NDArray[np.uint8]) -> tuple[Index, Signatures] | None:
     start = len(_MAGIC) + 16
     head = data[:start].tobytes()
     n_header = int.from_bytes(head[-16:-8], "little")
@@ -99,7 +98,10 @@ def _parse(data: NDArray[np.uint8]) -> Index | None:
             return None
         columns[name] = column.view(dtype).reshape(shape)
     parts = tuple(PartInfo.from_values(part) for part in values["parts"])
-    return Index(parts=parts, names=tuple(values["names"]), **columns)
+    signatures = {
+        part_id: (size, mtime_ns) for part_id, (size, mtime_ns) in values["signatures"].items()
+    }
+    return Index(parts=parts, names=tuple(values["names"]), **columns), signatures
 
 
 def _dtype_values(dtype: np.dtype[Any]) -> Any:

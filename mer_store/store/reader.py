@@ -1,0 +1,172 @@
+"""Reading features of one feature set, as it was committed when the reader was made."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mer_store.errors import StoreDamagedError, UsageError
+from mer_store.layers import Layer, describe_layers
+from mer_store.spec import Spec
+from mer_store.store.gather import by_part, read_runs, read_single_rows
+from mer_store.store.index import Index
+from mer_store.store.layout import Folders
+from mer_store.store.part_reader import Parts
+
+Serving = NDArray[np.int32]
+"""[names, clips]: the row of the index that serves each layer of each clip."""
+Piece = tuple[list[str], NDArray[np.int64], dict[Layer, NDArray[Any]]]
+
+_N_NAMED = 5
+
+
+class Reader:
+    """Finds the rows of clips by the index and reads them from the parts."""
+
+    def __init__(self, spec: Spec, folders: Folders, index: Index) -> None:
+        self.spec = spec
+        self.index = index
+        self.parts = Parts(folders, index)
+
+    def single_rows(
+        self,
+        layers: Sequence[Layer],
+        clip_ids: Sequence[str],
+        dtype: DTypeLike | None,
+        *,
+        verify: bool,
+    ) -> NDArray[Any]:
+        """Return [clips, layers, D]: the one row of each clip."""
+        serving = self.serving(layers, clip_ids)
+        stored, width = self._array_type(layers, serving)
+        out = np.empty((len(clip_ids), len(layers), width), stored if dtype is None else dtype)
+        for number, layer in enumerate(layers):
+            read_single_rows(
+                self.index, self.parts, str(layer), serving[number], out[:, number], verify=verify
+            )
+        return out
+
+    def runs(
+        self,
+        layers: Sequence[Layer],
+        clip_ids: Sequence[str],
+        dtype: DTypeLike | None,
+        *,
+        verify: bool,
+    ) -> list[NDArray[Any]]:
+        """Return one [T, layers, D] per clip."""
+        serving = self.serving(layers, clip_ids)
+        stored, width = self._array_type(layers, serving)
+        lengths = self._lengths(serving, clip_ids)
+        out_type = stored if dtype is None else dtype
+        outs = [np.empty((n, len(layers), width), out_type) for n in lengths.tolist()]
+        read_runs(
+            self.index, self.parts, [str(layer) for layer in layers], serving, outs, verify=verify
+        )
+        return outs
+
+    def pieces(self, layers: Sequence[Layer], *, verify: bool) -> Iterator[Piece]:
+        """Yield clip ids, offsets and arrays of clips whose layers lie in the same parts."""
+        index = self.index
+        columns = np.stack([index.column(str(layer)) for layer in layers])
+        numbers = np.flatnonzero((columns >= 0).all(axis=0))
+        serving = columns[:, numbers]
+        where = index.rows["part"][serving]
+        _, group = np.unique(where, axis=1, return_inverse=True)
+        for _, positions in by_part(group.reshape(-1).astype(np.int32)):
+            ordered = positions[
+                np.argsort(index.rows["row_start"][serving[0, positions]], kind="stable")
+            ]
+            clip_ids = index.ids(numbers[ordered]).tolist()
+            lengths = self._lengths(serving[:, ordered], clip_ids)
+            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+            arrays = {
+                layer: self._joined(str(layer), serving[number, ordered], offsets, verify=verify)
+                for number, layer in enumerate(layers)
+            }
+            yield clip_ids, offsets, arrays
+
+    def _joined(
+        self, name: str, serving: NDArray[np.int32], offsets: NDArray[np.int64], *, verify: bool
+    ) -> NDArray[Any]:
+        """Read the runs of rows of one array of one part into [rows, D]."""
+        part = int(self.index.rows["part"][serving[0]])
+        starts = self.index.rows["row_start"][serving]
+        reader = self.parts.array(part, name)
+        out = np.empty((int(offsets[-1]), *reader.info.shape[1:]), reader.dtype)
+        with self.parts.naming(part, name):
+            if len(out) == reader.info.n_rows and (starts == offsets[:-1]).all():
+                reader.read(out, verify=verify)
+                return out
+            for start, begin, end in zip(starts.tolist(), offsets[:-1], offsets[1:], strict=True):
+                reader.copy(start, out[begin:end], verify=verify)
+        return out
+
+    def serving(self, names: Sequence[Layer], clip_ids: Sequence[str]) -> Serving:
+        """Find what serves each name of each clip.
+
+        Raises
+        ------
+        UsageError
+            Some clips have not all of them.
+        """
+        index = self.index
+        if not len(names):
+            raise UsageError(
+                f"{self.spec.name}: no layer asked for; there are {describe_layers(index.layers)}"
+            )
+        number = index.find(clip_ids)
+        serving = np.full((len(names), len(number)), -1, dtype=np.int32)
+        if (number >= 0).all():
+            for row, name in enumerate(names):
+                serving[row] = index.column(str(name))[number]
+        else:
+            there = number >= 0
+            for row, name in enumerate(names):
+                serving[row, there] = index.column(str(name))[number[there]]
+        lacking = np.flatnonzero((serving < 0).any(axis=0))
+        if len(lacking):
+            lacking_ids = [clip_ids[n] for n in lacking.tolist()]
+            raise UsageError(self._what_is_missing(names, lacking_ids, len(clip_ids)))
+        return serving
+
+    def _what_is_missing(self, names: Sequence[Layer], lacking: Sequence[str], n_asked: int) -> str:
+        named = ", ".join(lacking[:_N_NAMED])
+        more = f" and {len(lacking) - _N_NAMED} more" if len(lacking) > _N_NAMED else ""
+        wanted = describe_layers(names)
+        return (
+            f"{self.spec.name}: {len(lacking)} of {n_asked} clips lack some of the layers {wanted} "
+            f"(stored: {describe_layers(self.index.layers)}): {named}{more}. Run `mer-store extract "
+            f"--modality {self.spec.modality} --level {self.spec.level} --layers "
+            f"{wanted.replace(' ', '')}`, or `mer-store show {lacking[0]}` to see why"
+        )
+
+    def _lengths(self, serving: Serving, clip_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return [clips]: rows of each clip, the same in all layers."""
+        lengths: NDArray[np.int64] = self.index.rows["n_rows"][serving]
+        if len(serving) > 1 and (differ := (lengths != lengths[0]).any(axis=0)).any():
+            clip_id = clip_ids[int(np.flatnonzero(differ)[0])]
+            raise StoreDamagedError(
+                f"{self.spec.name}: clip {clip_id}: layers from different parts differ in length; "
+                f"read them one by one, and see `mer-store show {clip_id}`"
+            )
+        shared: NDArray[np.int64] = lengths[0]
+        return shared
+
+    def _array_type(self, layers: Sequence[Layer], serving: Serving) -> tuple[np.dtype[Any], int]:
+        """Return the type that holds all that is served, and its one width."""
+        infos = [
+            self.index.parts[part].arrays[str(layer)]
+            for layer, rows in zip(layers, serving, strict=True)
+            for part in set(self.index.rows["part"][rows].tolist())
+        ]
+        widths = {info.shape[1] for info in infos}
+        if len(widths) > 1:
+            raise UsageError(
+                f"{self.spec.name}: the layers {describe_layers(layers)} are of different widths "
+                f"{sorted(widths)}; read them one by one"
+            )
+        dtypes = [np.dtype(info.dtype) for info in infos]
+        stored = np.result_type(*dtypes) if dtypes else np.dtype(self.spec.stored_dtype)
+        return stored, widths.pop() if widths else 0
