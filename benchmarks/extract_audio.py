@@ -61,7 +61,7 @@ def make_clips(folder: Path, n_clips: int) -> ClipList:
             file.setparams((1, 2, RATE_HZ, len(samples), "NONE", ""))
             file.writeframes(samples.tobytes())
         clips.append(Clip(path.stem, path, None, None, None, None))
-    return ClipList(tuple(clips), (), folder / "clips.csv")
+    return ClipList(tuple(clips), path=folder / "clips.csv")
 
 
 def load_waveforms(clip_list: ClipList) -> list[torch.Tensor]:

@@ -79,7 +79,7 @@ def make_corpus(folder: Path, n_clips: int) -> ClipList:
             path.parent.mkdir()
         path.write_text(str(number))
         clips.append(Clip(path.stem, path, None, None, None, None))
-    return ClipList(tuple(clips), (), folder / "clips.csv")
+    return ClipList(tuple(clips), path=folder / "clips.csv")
 
 
 def silent(line: str) -> None:

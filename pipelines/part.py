@@ -5,11 +5,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-
-from mer_store.store.store import Store
 
 from extractors.batching import batches
 from extractors.contract import (
@@ -25,6 +24,8 @@ from extractors.contract import (
 )
 from extractors.table import build_extractor
 from mer_store.errors import MerStoreError
+from mer_store.store.store import Store
+from mer_store.store.summary import reason_kind
 from mer_store.store.writer import ClipRows, PartWriter
 from pipelines.feed import Fetched, feed, one_line, windows
 from pipelines.work import PartReport, PartWork, Tally
@@ -185,20 +186,17 @@ class GuardedModel:
 def clip_rows(outcome: Outcome, level: str) -> ClipRows:
     """Turn an outcome into what the writer of `level` stores."""
     clip_id, origin, states, _ = outcome
-    identity = (origin.digest, origin.n_bytes, origin.mtime_ns) if origin else (None, None, None)
+    rows = ClipRows(clip_id, "failed")
+    if origin:
+        rows = replace(rows, digest=origin.digest, n_bytes=origin.n_bytes, mtime_ns=origin.mtime_ns)
     if isinstance(states, ClipProblem):
         status = "empty" if isinstance(states, ClipEmpty) else "failed"
-        return ClipRows(clip_id, status, str(states), *identity)
+        return replace(rows, status=status, reason=str(states))
     if level == "frame":
         layers = dict(states.frame)
     else:
         layers = {layer: vector[None, :] for layer, vector in states.utterance.items()}
-    return ClipRows(clip_id, "ok", None, *identity, layers=layers, tables=states.tables)
-
-
-def reason_kind(reason: str) -> str:
-    """Leave out what differs from clip to clip, so that reasons can be counted."""
-    return reason.split(":", 1)[0]
+    return replace(rows, status="ok", layers=layers, tables=states.tables)
 
 
 def versions() -> Mapping[str, str]:

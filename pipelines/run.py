@@ -83,8 +83,8 @@ def run_parts(
                 work = flying.pop(future)
                 error = CancelledError() if future.cancelled() else future.exception()
                 if error is None:
-                    losses = 0
                     report.add(future.result())
+                    losses = 0 if future.result().tally.n_ok else losses
                     continue
                 if not crew.lost(error):
                     raise error
@@ -92,9 +92,14 @@ def run_parts(
                 losses += 1
                 if losses > MAX_LOSSES:
                     raise MerStoreError(
-                        f"{losses} parts in a row lost their worker; last: {error}"
+                        f"{losses} parts in a row lost their worker, the last with the clips "
+                        f"{', '.join(source.clip_id for source in work.sources[:3])}…: {error!r}. "
+                        f"What was committed is kept; look at the workers' memory and logs"
                     ) from error
-                queue.extendleft(reversed(split(work)))
+                if len(work.sources) == 1 and not report.tally.n_ok:
+                    queue.append(work)  # no worker has made anything yet: too early to blame a clip
+                else:
+                    queue.extendleft(reversed(split(work)))
     except BaseException:
         stop.ask()
         for future in flying:

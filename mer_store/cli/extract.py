@@ -100,7 +100,14 @@ GIB = 2**30
 @json_option
 @click.pass_context
 def extract(
-    context: click.Context, /, store: str, clips: Path, *, as_json: bool, dry_run: bool, **options: Any
+    context: click.Context,
+    /,
+    store: str,
+    clips: Path,
+    *,
+    as_json: bool,
+    dry_run: bool,
+    **options: Any,
 ) -> int:
     """Extract what is missing: clips and layers that the store does not have yet.
 

@@ -1,6 +1,7 @@
 """``mer-store show``."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,21 +56,20 @@ def _find(clips: Path, clip_id: str) -> "Clip | None":
 
 def _facts(feature_set: "FeatureSet", clip_id: str, clip: "Clip | None") -> dict[str, Any]:
     from mer_store.store.ledger import Status
+    from mer_store.store.summary import outcomes_of
 
     spec, ledger = feature_set.spec, feature_set.ledger([clip_id])
     has = ledger.has(feature_set.layers)[0]
-    layers = [layer for layer, there in zip(feature_set.layers, has, strict=True) if there]
+    outcomes = outcomes_of(feature_set, clip_id)
     return {
         "feature_set": f"{spec.modality}/{spec.name}",
         "trained": spec.trained,
         "status": Status(int(ledger.status[0])).name.lower(),
         "reason": ledger.reasons[0],
-        "layers": layers,
-        "rows": int(ledger.n_rows[0]),
-        "attempt": int(ledger.attempt[0]),
+        "layers": [layer for layer, there in zip(feature_set.layers, has, strict=True) if there],
         "digest": ledger.digest[0],
-        "parts": feature_set.parts_of(clip_id),
         "stale": _stale(spec.modality, ledger.digest[0], clip),
+        "parts": [{**asdict(item), "status": item.status.name.lower()} for item in outcomes],
     }
 
 
@@ -99,7 +99,12 @@ def _print(fact: dict[str, Any]) -> None:
     reason = f": {fact['reason']}" if fact["reason"] else ""
     click.echo(f"  {fact['status']}{reason}")
     if fact["layers"]:
-        where = ", ".join(fact["parts"])
-        click.echo(f"  layers {describe_layers(fact['layers'])}, {fact['rows']} rows, part {where}")
+        click.echo(f"  layers {describe_layers(fact['layers'])}")
+    for part in fact["parts"]:
+        old = "" if part["current"] else ", superseded: made from other media"
+        said = (
+            part["reason"] or f"{part['n_rows']} rows of layers {describe_layers(part['layers'])}"
+        )
+        click.echo(f"  part {part['part_id']} (attempt {part['attempt']}): {said}{old}")
     if fact["stale"]:
         click.echo(f"  stale: {fact['stale']}")

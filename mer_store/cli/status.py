@@ -1,7 +1,6 @@
 """``mer-store status``."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,22 +53,29 @@ def _listed(clips: Path) -> list[str] | None:
 
 
 def _facts(feature_set: "FeatureSet", clip_ids: list[str] | None) -> dict[str, Any]:
-    outcomes = list(feature_set.outcomes())
-    by_status = Counter(outcome.status for outcome in outcomes)
-    reasons = Counter(outcome.reason.split(":", 1)[0] for outcome in outcomes if outcome.reason)
-    spec = feature_set.spec
+    from mer_store.store.ledger import Status
+    from mer_store.store.summary import summarise
+
+    spec, summary = feature_set.spec, summarise(feature_set)
     facts: dict[str, Any] = {
-        "modality": spec.modality, "model": spec.model, "level": spec.level, "recipe": spec.recipe,
-        "fingerprint": spec.fingerprint, "trained": spec.trained, "stored_dtype": spec.stored_dtype,
+        "modality": spec.modality,
+        "model": spec.model,
+        "level": spec.level,
+        "recipe": spec.recipe,
+        "fingerprint": spec.fingerprint,
+        "trained": spec.trained,
+        "stored_dtype": spec.stored_dtype,
         "layers": list(feature_set.layers),
-        "ok": by_status["ok"], "empty": by_status["empty"], "failed": by_status["failed"],
-        "reasons": dict(reasons.most_common()),
-        "parts": feature_set.n_parts, "bytes": feature_set.n_bytes,
-    }  # fmt: skip
+        "ok": summary.n_ok,
+        "empty": summary.n_empty,
+        "failed": summary.n_failed,
+        "reasons": summary.reasons,
+        "parts": summary.n_parts,
+        "bytes": summary.n_bytes,
+    }
     if clip_ids is not None:
-        known = {outcome.clip_id for outcome in outcomes}
         facts["listed"] = len(clip_ids)
-        facts["listed_missing"] = sum(clip_id not in known for clip_id in clip_ids)
+        facts["listed_missing"] = int((feature_set.ledger(clip_ids).status == Status.MISSING).sum())
     return facts
 
 

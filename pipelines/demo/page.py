@@ -2,24 +2,25 @@
 
 import base64
 import io
-from collections import Counter
 from html import escape
 from pathlib import Path
 
 import numpy as np
-from extractors.audio.extractor import RATE_HZ
-from extractors.visual.contact_sheet import draw_faces
-from mer_store.clips.clip_list import Clip, ClipList
-from mer_store.store.feature_set import FeatureSet
-from mer_store.store.store import Store
 from numpy.typing import NDArray
 from PIL import Image
 
+from extractors.audio.waveform import RATE_HZ
 from extractors.contract import Blob
 from extractors.media.audio import decode_audio
 from extractors.media.blob import read_blob
+from extractors.visual.contact_sheet import draw_faces
+from mer_store.clips.clip_list import Clip, ClipList
 from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers
+from mer_store.store.feature_set import FeatureSet
+from mer_store.store.ledger import Status
+from mer_store.store.store import Store
+from mer_store.store.summary import summarise
 from pipelines.demo.figures import draw_coverage, draw_layer_over_time, draw_similarity
 
 STATUSES = ("ok", "empty", "failed")
@@ -54,7 +55,8 @@ def write_page(store: Store, clip_list: ClipList, layer: Layer, target: Path) ->
 
 
 def _summary(store: Store, clip_list: ClipList, feature_sets: list[FeatureSet]) -> str:
-    counts = np.array([[_statuses(item)[status] for status in STATUSES] for item in feature_sets])
+    summaries = [summarise(item) for item in feature_sets]
+    counts = np.array([[item.n_ok, item.n_empty, item.n_failed] for item in summaries])
     names = [f"{item.spec.modality} {item.spec.level}" for item in feature_sets]
     rows = "".join(_feature_set_row(item) for item in feature_sets)
     head = "".join(
@@ -72,20 +74,17 @@ def _summary(store: Store, clip_list: ClipList, feature_sets: list[FeatureSet]) 
     )
 
 
-def _statuses(feature_set: FeatureSet) -> Counter[str]:
-    return Counter(outcome.status for outcome in feature_set.outcomes())
-
-
 def _feature_set_row(item: FeatureSet) -> str:
+    summary = summarise(item)
     tag = "" if item.spec.trained else " <span class=tag>untrained</span>"
     cells = [
         item.spec.modality,
         f"{escape(item.spec.model)}{tag}",
         item.spec.level,
         describe_layers(item.layers),
-        str(_statuses(item)["ok"]),
-        f"{item.n_bytes / 2**20:.2f}",
-        str(item.n_parts),
+        str(summary.n_ok),
+        f"{summary.n_bytes / 2**20:.2f}",
+        str(summary.n_parts),
     ]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
@@ -146,12 +145,12 @@ def _last(features: FeatureSet) -> Layer:
 
 def _ledger(feature_sets: list[FeatureSet]) -> str:
     rows = [
-        f"<tr><td>{item.spec.modality}</td><td>{escape(outcome.clip_id)}</td><td>{outcome.status}</td>"
-        f"<td>{escape(outcome.reason or '')}</td></tr>"
+        f"<tr><td>{item.spec.modality}</td><td>{escape(clip_id)}</td><td>{status.name.lower()}</td>"
+        f"<td>{escape(reason or '')}</td></tr>"
         for item in feature_sets
         if item.spec.level == "utterance"
-        for outcome in item.outcomes()
-        if outcome.status != "ok"
+        for clip_id, status, reason in item.outcomes()
+        if status != Status.OK
     ]
     return (
         "<h2>Ledger: clips without features</h2><table><tr><th>modality</th><th>clip</th><th>status</th>"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from fake_extractor import FakeExtractor
-from mer_store.clips.clip_list import ClipList
-from mer_store.store.store import Store
 
 from extractors import table
 from extractors.contract import ExtractorRequest
+from mer_store.clips.clip_list import ClipList
+from mer_store.store.store import Store
 from pipelines import part
 from pipelines.extract import ExtractSettings, prepare
 
@@ -47,7 +47,7 @@ class Bench:
 
     def reasons(self, level="utterance") -> dict[str, tuple[str, str | None]]:
         outcomes = self.features(level).outcomes()
-        return {outcome.clip_id: (outcome.status, outcome.reason) for outcome in outcomes}
+        return {clip_id: (status.name.lower(), reason) for clip_id, status, reason in outcomes}
 
 
 @pytest.fixture
