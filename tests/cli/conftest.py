@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from wav_factory import write_wav
+from media_factory import make_wav
 
 from mer_store.cli import main
 
@@ -49,7 +49,7 @@ def shell(tmp_path, monkeypatch):
 def four_clips(shell):
     """Three clips with sound and one that is no media file."""
     for number in range(3):
-        write_wav(shell.folder / f"c{number}.wav", 0.3 + 0.1 * number, seed=number)
+        make_wav(shell.folder / f"c{number}.wav", 0.3 + 0.1 * number, seed=number)
     (shell.folder / "bad.mp4").write_text("this is not a video")
     shell.clip_list("c0,c0.wav,你好吗", "c1,c1.wav,", "c2,c2.wav,很高兴", "bad,bad.mp4,")
     return shell

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from media_factory import make_wav
+
 from mer_store.store.store import Store
-from wav_factory import write_wav
 
 COMMAND = [
     sys.executable, "-c", "from mer_store.cli import main; main()", "extract", "--modality", "audio",
@@ -26,7 +27,7 @@ def corpus(tmp_path_factory) -> Path:
     rng = random.Random(5)
     rows = ["clip_id,path"]
     for number in range(N_CLIPS):
-        write_wav(folder / f"c{number}.wav", rng.uniform(0.2, 2.0), seed=number)
+        make_wav(folder / f"c{number}.wav", rng.uniform(0.2, 2.0), seed=number)
         rows.append(f"c{number},c{number}.wav")
     (folder / "clips.csv").write_text("\n".join(rows) + "\n")
     return folder
