@@ -20,18 +20,8 @@ main()
 
 
 def extract(folder, limit, *more):
-    line = [
-        *COMMAND,
-        str(limit),
-        "extract",
-        "--modality",
-        "audio",
-        "--model",
-        "tiny",
-        "--decoders",
-        "1",
-        *more,
-    ]
+    options = "extract --modality audio --model tiny".split()
+    line = [sys.executable, "-c", CODE, str(limit), *options, *more]
     return subprocess.run(
         line, cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
