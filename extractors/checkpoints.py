@@ -1,8 +1,10 @@
 """Checkpoints: a model's folder of config and weights, its digest, and its tensors. Never remote code."""
 
 import json
+import pickle
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 
 from extractors.devices import pick_device, pick_dtype
 from extractors.file_digests import combined_digest, file_digest
+from extractors.hub import cached_folder, download_folder
 from mer_store.errors import UsageError
 
 __all__ = [
@@ -30,8 +33,14 @@ WEIGHT_NAMES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-#: Everything else that is fetched from a hub: settings and tokenizers, never code.
-SIDE_FILES = ("*.json", "*.txt", "tokenizer*", "*.model", "LICENSE*")
+#: One of these says how a model's input is prepared.
+PREPARATION_NAMES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "tokenizer.json",
+)
 
 #: Settings that change no number of a forward pass, and differ between copies of the same weights.
 COSMETIC_KEYS = frozenset(
@@ -96,7 +105,11 @@ def locate(name_or_dir: str | Path) -> Checkpoint:
     name = str(name_or_dir)
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
         raise UsageError(f"model {name!r}: no such folder, and no hub name (owner/name)")
-    return _open_folder(_from_hub(name), short_name=name.rpartition("/")[2])
+    short_name = name.rpartition("/")[2]
+    cached = cached_folder(name)
+    if cached and _is_whole(cached):
+        return _open_folder(cached, short_name)
+    return _open_folder(download_folder(name), short_name)
 
 
 def weights_digest(checkpoint: Checkpoint) -> str:
@@ -118,6 +131,11 @@ def iter_tensors(checkpoint: Checkpoint, device: str = "cpu") -> Iterator[tuple[
 
     Pickled files are read without running code.
     """
+    with _reading(checkpoint):
+        yield from _tensors(checkpoint, device)
+
+
+def _tensors(checkpoint: Checkpoint, device: str) -> Iterator[tuple[str, torch.Tensor]]:
     from safetensors import safe_open
 
     for path in checkpoint.weight_files:
@@ -143,17 +161,18 @@ def load_pretrained(
     Raises
     ------
     UsageError
-        The folder lacks tensors of the model: it would compute with random numbers in their place.
+        The weights cannot be read, or lack tensors of the model: it would compute with random numbers.
     """
-    model, info = model_class.from_pretrained(
-        checkpoint.folder,
-        dtype=dtype,
-        trust_remote_code=False,
-        local_files_only=True,
-        use_safetensors=checkpoint.has_safetensors,
-        weights_only=True,
-        output_loading_info=True,
-    )
+    with _reading(checkpoint):
+        model, info = model_class.from_pretrained(
+            checkpoint.folder,
+            dtype=dtype,
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=checkpoint.has_safetensors,
+            weights_only=True,
+            output_loading_info=True,
+        )
     absent = sorted(
         key for key in info["missing_keys"] if not any(re.fullmatch(p, key) for p in may_be_missing)
     )
@@ -164,6 +183,25 @@ def load_pretrained(
             f"expected a checkpoint of that class, got model_type {checkpoint.config.get('model_type')!r}"
         )
     return model.eval()
+
+
+@contextmanager
+def _reading(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn what readers raise on damaged files, or on pickles that want to run code, into one error."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        raise UsageError(
+            f"model {checkpoint.folder}: its weights cannot be read: a file is damaged, or holds more than "
+            f"tensors, and code in a checkpoint is never run; take one in safetensors"
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UsageError(
+            f"model {checkpoint.folder}: its weights cannot be read: {type(error).__name__}: {reason}"
+        ) from error
 
 
 def _open_folder(folder: Path, short_name: str | None = None) -> Checkpoint:
@@ -179,6 +217,15 @@ def _open_folder(folder: Path, short_name: str | None = None) -> Checkpoint:
     if not isinstance(config, dict):
         raise UsageError(f"{path}: expected a JSON object, got {type(config).__name__}")
     return Checkpoint(_spec_name(short_name or _folder_name(folder)), folder, config)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether a cache folder has the weights and says how input is prepared; other tools fetch less."""
+    try:
+        has_weights = bool(_open_folder(folder).weight_files)
+    except UsageError:
+        return False
+    return has_weights and any((folder / name).is_file() for name in PREPARATION_NAMES)
 
 
 def _folder_name(folder: Path) -> str:
@@ -215,45 +262,3 @@ def _is_zip(path: Path) -> bool:
     """Tell the current ``.bin`` format, which can be memory-mapped, from the one before torch 1.6."""
     with path.open("rb") as file:
         return file.read(2) == b"PK"
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = Path(snapshot_download(name, local_files_only=True))
-        return _open_folder(cached).weight_files[0].parent
-    except (OSError, HFValidationError, UsageError) as error:
-        not_cached = f"{type(error).__name__}"
-    try:
-        files = HfApi().list_repo_files(name)
-        weights = _wanted_weights(files)
-        return Path(
-            snapshot_download(
-                name, allow_patterns=[*weights, *SIDE_FILES], ignore_patterns=["*.py"]
-            )
-        )
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise UsageError(
-            f"model {name!r}: no such folder here; not complete in the hub's cache ({not_cached}); and the "
-            f"hub did not give it: {type(error).__name__}: {reason}. Pass a local folder instead (one that "
-            f"holds config.json and the weights), set HF_ENDPOINT to a mirror that can be reached, or set "
-            f"HF_HOME to a cache that holds it and HF_HUB_OFFLINE=1"
-        ) from error
-
-
-def _wanted_weights(files: Sequence[str]) -> list[str]:
-    """Return patterns for one weight format of a repository, safetensors before ``.bin``."""
-    for suffix, patterns in (
-        (".safetensors", ["model.safetensors", "model-*.safetensors"]),
-        (".bin", ["pytorch_model.bin", "pytorch_model-*.bin"]),
-    ):
-        if any(
-            file.endswith(suffix) and file.startswith(("model", "pytorch_model")) for file in files
-        ):
-            return patterns
-    raise UsageError(
-        f"the repository holds neither model*.safetensors nor pytorch_model*.bin: {sorted(files)[:9]}"
-    )

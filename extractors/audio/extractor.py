@@ -206,7 +206,7 @@ class AudioExtractor:
         except torch.OutOfMemoryError:
             if len(waveforms) == 1:
                 length_s = len(waveforms[0]) / RATE_HZ
-                return [ClipFailed(f"no memory on the device for {length_s:.0f} s of audio")]
+                return [ClipFailed(f"no memory on the device for {length_s:.1f} s of audio")]
         torch.cuda.empty_cache()
         half = len(waveforms) // 2
         return [*self._run(waveforms[:half], want), *self._run(waveforms[half:], want)]

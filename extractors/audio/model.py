@@ -89,7 +89,7 @@ class SpeechModel:
         """
         if self.config.model_type == "wavlm":
             return 120 * RATE_HZ
-        return None if self.frames_are_local else 600 * RATE_HZ
+        return None if self.frames_are_local else 300 * RATE_HZ
 
     def n_frames(self, n_samples: int) -> int:
         """Return how many frames a waveform of `n_samples` gives, at least 0."""
@@ -125,23 +125,34 @@ def open_model(name_or_dir: str) -> SpeechModel:
         weights=weights_digest(checkpoint),
         trained=True,
         config=model_class.config_class.from_pretrained(checkpoint.folder, local_files_only=True),
-        normalises=_normalises(checkpoint.folder / "preprocessor_config.json"),
+        normalises=_normalises(checkpoint.folder),
         build=lambda: load_pretrained(model_class, checkpoint, torch.float32, NOT_NEEDED),
     )
 
 
-def _normalises(path: Path) -> bool:
+def _normalises(folder: Path) -> bool:
     """Read what a checkpoint wants done to its samples; transformers' default where it does not say."""
-    if not path.is_file():
-        return True
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        rate_hz = settings.get("sampling_rate", RATE_HZ)
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f"{path}: expected a JSON object: {error}") from error
-    if rate_hz != RATE_HZ:
-        raise UsageError(f"{path}: sampling_rate: expected {RATE_HZ}, got {rate_hz}")
-    return bool(settings.get("do_normalize", True))
+    for name, key in (
+        ("preprocessor_config.json", None),
+        ("processor_config.json", "feature_extractor"),
+    ):
+        if not (folder / name).is_file():
+            continue
+        try:
+            settings = json.loads((folder / name).read_text(encoding="utf-8"))
+            settings = settings[key] if key else settings
+            rate_hz, wants = (
+                settings.get("sampling_rate", RATE_HZ),
+                settings.get("do_normalize", True),
+            )
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UsageError(
+                f"{folder / name}: expected the settings of a Wav2Vec2FeatureExtractor: {error!r}"
+            ) from error
+        if rate_hz != RATE_HZ:
+            raise UsageError(f"{folder / name}: sampling_rate: expected {RATE_HZ}, got {rate_hz}")
+        return bool(wants)
+    return True
 
 
 class HiddenStates:

@@ -1,5 +1,7 @@
 """Batches hold every clip once, within their limit."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +20,9 @@ def test_every_clip_comes_once_and_no_batch_is_empty(sizes, limit, equal):
     loaded = clips(sizes)
     made = list(batches(loaded, limit, equal_sizes=equal))
     assert all(made)
-    assert sorted(clip.clip_id for batch in made for clip in batch) == sorted(c.clip_id for c in loaded)
+    assert sorted(clip.clip_id for batch in made for clip in batch) == sorted(
+        c.clip_id for c in loaded
+    )
 
 
 @given(SIZES, st.integers(1, 3000), st.booleans())
@@ -36,7 +40,7 @@ def test_equal_sizes_never_mixes_them(sizes, limit):
 @given(SIZES, st.integers(1, 3000), st.booleans())
 def test_batches_are_as_full_as_the_order_allows(sizes, limit, equal):
     made = list(batches(clips(sizes), limit, equal_sizes=equal))
-    for batch, following in zip(made, made[1:], strict=False):
+    for batch, following in pairwise(made):
         size = following[0].size
         fits = size * (len(batch) + 1) <= limit and (not equal or size == batch[0].size)
         assert not fits
@@ -44,7 +48,11 @@ def test_batches_are_as_full_as_the_order_allows(sizes, limit, equal):
 
 @given(SIZES, st.integers(1, 3000))
 def test_sizes_ascend_and_equals_keep_their_order(sizes, limit):
-    order = [(clip.size, int(clip.clip_id[1:])) for batch in batches(clips(sizes), limit) for clip in batch]
+    order = [
+        (clip.size, int(clip.clip_id[1:]))
+        for batch in batches(clips(sizes), limit)
+        for clip in batch
+    ]
     assert order == sorted(order)
 
 
