@@ -103,14 +103,25 @@ def _vision_config(checkpoint: Checkpoint) -> Any:
 
 
 def _load(checkpoint: Checkpoint, config: Any) -> Any:
-    from transformers import CLIPVisionModelWithProjection as Projected
+    from transformers import CLIPVisionModelWithProjection
 
-    # The config is named, or the folder's own would be read again, with trap and all.
+    class Tower(CLIPVisionModelWithProjection):  # type: ignore[misc]
+        # A whole CLIP's text half is not wanted, and no news.
+        _keys_to_ignore_on_load_unexpected = (r"text_.*", r"logit_scale")
+
+    # The config is given, or the folder's own would be read again, trap and all.
     wanted = SimpleNamespace(
-        from_pretrained=partial(Projected.from_pretrained, config=config),
-        __name__=Projected.__name__,
+        from_pretrained=partial(Tower.from_pretrained, config=config),
+        __name__=CLIPVisionModelWithProjection.__name__,
     )
-    return load_pretrained(wanted, checkpoint, torch.float32)
+    try:
+        return load_pretrained(wanted, checkpoint, torch.float32)
+    except RuntimeError as error:  # transformers': tensors of other shapes
+        raise UsageError(
+            f"model {checkpoint.folder}: its weights have other shapes than its config.json states "
+            f"(projection_dim {config.projection_dim}, hidden_size {config.hidden_size}): take both "
+            "from one checkpoint"
+        ) from error
 
 
 class VisionTower:

@@ -1,8 +1,9 @@
 """CLIP's own image preprocessing, on tensors and in batches.
 
-Pillow, which CLIP's processor calls, resizes in two passes and rounds to 8 bits between them; so does this.
-At least 99.8 % of the values equal the processor's and none is more than one grey level away. One pass
-gives 76 to 91 %.
+Pillow, which CLIP's processor calls, resizes in two passes, rows first, and rounds halves up to 8 bits after
+each; so does this. Of square images, and crops are square, at least 99.9 % of the values equal the
+processor's and none is more than one grey level away. One pass gives 76 to 91 %; rounding halves to even, as
+torch does, 99.2 % where an image is doubled. (Some wide or tall images Pillow 13 resizes columns first.)
 """
 
 from collections.abc import Mapping
@@ -72,7 +73,7 @@ class Pixels:
         if tuple(grey.shape[2:]) == size:
             return grey
         resized = F.interpolate(grey, size, mode=self.resample, antialias=True)
-        return resized.round_().clamp_(0, 255)
+        return resized.add_(0.5).floor_().clamp_(0, 255)
 
     def _cut(self, grey: Tensor) -> Tensor:
         if self.crop_px is None:

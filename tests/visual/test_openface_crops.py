@@ -58,7 +58,13 @@ def test_no_face(tmp_path, array):
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((2, 112, 112, 3)), np.zeros((112, 112, 3), np.uint8), np.zeros(4, np.uint8)]
+    "array",
+    [
+        np.zeros((2, 112, 100, 3), np.uint8),
+        np.zeros((2, 112, 112, 3)),
+        np.zeros((112, 112, 3), np.uint8),
+        np.zeros(4, np.uint8),
+    ],
 )
 def test_other_arrays_are_refused(tmp_path, array):
     with pytest.raises(ClipFailed, match=r"expected OpenFace crops, uint8 \[T, 112, 112, 3\]; got"):

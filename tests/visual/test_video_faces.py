@@ -103,8 +103,6 @@ def test_too_many_candidates_are_not_held(comes_and_goes, monkeypatch):
     )
 
     class Crowd:
-        settings = {}
-
         def __call__(self, images):
             boxes = np.array(
                 [[10 * i, 10 * i, 10 * i + 9, 10 * i + 9] for i in range(20)], np.float32

@@ -54,7 +54,11 @@ class OpenFaceCrops:
         array = _read(blob)
         if array.size == 0:
             raise ClipEmpty("no face")
-        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+        if (
+            array.dtype != np.uint8
+            or array.ndim != 4
+            or array.shape[1:] != (array.shape[1],) * 2 + (3,)
+        ):
             raise ClipFailed(
                 f"expected OpenFace crops, uint8 [T, 112, 112, 3]; got {array.dtype} {list(array.shape)}"
             )

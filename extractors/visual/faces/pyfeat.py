@@ -1,7 +1,8 @@
 """py-feat's RetinaFace (ResNet-34): for GPUs, batched over the clips that are loaded at once.
 
 py-feat is an extra (``pip install mer-store[pyfeat]``) and needs a torchvision that fits torch: beside a
-CPU build of torch PyPI's does not. Its code is MIT. The weights come from the hub repository
+CPU build of torch PyPI's does not. It also imports torchcodec, which needs FFmpeg's shared libraries,
+though we decode ourselves. Its code is MIT. The weights come from the hub repository
 ``py-feat/retinaface_r34`` under terms of their own, and several of py-feat's models are for non-commercial
 use only: read the repository's page before you use or share what was made with them.
 """
@@ -79,7 +80,7 @@ class PyFeat:
         return self._combined(images)
 
     def _detect(self, images: list[Rgb]) -> list[Detections]:
-        """Run images of one size together. Called by one thread at a time."""
+        """Run images of one size together. One thread at a time calls this."""
         small = [shrink(image, MAX_SIDE_PX)[0] for image in images]
         order = sorted(range(len(images)), key=lambda index: small[index].shape)
         found = [Detections.none()] * len(images)
@@ -162,10 +163,10 @@ class _Network:
 
 def _to_pixels(rows: NDArray[np.float32], width: int, height: int) -> Detections:
     scale = np.array([width, height], np.float32)
-    boxes = np.clip(rows[:, 1:5], 0, 1) * np.tile(scale, 2)
-    kept = suppress(boxes, rows[:, 0], MAX_OVERLAP)
+    kept = suppress(rows[:, 1:5] * np.tile(scale, 2), rows[:, 0], MAX_OVERLAP)
+    boxes = np.clip(rows[kept, 1:5], 0, 1) * np.tile(scale, 2)
     points = rows[kept, 5:].reshape(-1, N_POINTS, 2) * scale
-    return Detections(boxes[kept], rows[kept, 0], points)
+    return Detections(boxes, rows[kept, 0], points)
 
 
 def _in_folder(folder: Path) -> Path:
@@ -200,10 +201,12 @@ def _contained() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except ImportError as error:
+    except (ImportError, RuntimeError, OSError) as error:
         raise UsageError(
-            f"faces pyfeat: py-feat cannot be imported: {error}. It needs the torchvision that fits "
-            "torch, which beside a CPU build of torch PyPI's does not: take --faces centerface there"
+            f"faces pyfeat: py-feat cannot be imported: {type(error).__name__}: "
+            f"{(str(error).splitlines() or [''])[0]}. It needs a torchvision that fits torch, which "
+            "beside a CPU build of torch PyPI's does not, and for its torchcodec FFmpeg's shared "
+            "libraries (apt-get install ffmpeg); or take --faces centerface"
         ) from error
     finally:
         torch.set_grad_enabled(grad)
