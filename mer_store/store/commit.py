@@ -47,7 +47,11 @@ def host_name() -> str:
 def stage(folders: Folders) -> Path:
     """Make a folder of one's own to write a part in."""
     path = folders.tmp / writer_name()
-    make_folder(path)
+    try:
+        make_folder(path)
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return path
 
 

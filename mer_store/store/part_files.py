@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mer_store.errors import UsageError
 from mer_store.layers import Layer
 from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, with_group_file
-from mer_store.store.layout import is_safe_name, write_file
+from mer_store.store.layout import is_safe_name, make_folder, write_file
 from mer_store.store.metadata import member_metadata, part_metadata, to_text
 from mer_store.store.record import CommitRecord, FileFacts, LedgerRow
 from mer_store.store.rows_file import RowsFile
@@ -153,7 +153,7 @@ class PartFiles:
 
     def _write_text(self, path: str, text: bytes) -> FileFacts:
         place = self._folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         write_file(place, text)
         return FileFacts.of(text)
 

@@ -75,9 +75,7 @@ class Reader:
         where = index.rows["part"][serving]
         _, group = np.unique(where, axis=1, return_inverse=True)
         for _, positions in by_part(group.reshape(-1).astype(np.int32)):
-            ordered = positions[
-                np.argsort(index.rows["row_start"][serving[0, positions]], kind="stable")
-            ]
+            ordered = positions[np.argsort(index.rows["clip_row"][serving[0, positions]])]
             clip_ids = index.ids(numbers[ordered]).tolist()
             lengths = self._lengths(serving[:, ordered], clip_ids)
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -161,6 +159,14 @@ class Reader:
             for layer, rows in zip(layers, serving, strict=True)
             for part in set(self.index.rows["part"][rows].tolist())
         ]
+        if not infos:  # no clip asked for: the shape is that of any part
+            names = {str(layer) for layer in layers}
+            infos = [
+                info
+                for part in self.index.parts
+                for name, info in part.arrays.items()
+                if name in names
+            ]
         widths = {info.shape[1] for info in infos}
         if len(widths) > 1:
             raise UsageError(

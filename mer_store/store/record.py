@@ -14,11 +14,10 @@ from mer_store.store.shard import DTYPES, ArrayInfo
 
 STATUSES = ("ok", "failed", "empty")
 MAX_CLIP_ID_BYTES = 255
-MAX_DIGEST_CHARS = 128
 #: Rows an array may claim: far above any part, far below what would overflow a size.
 MAX_ROWS = 1 << 40
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_DIGEST = re.compile(r"[!-~]+")
+_DIGEST = re.compile(r"[!-~]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +181,11 @@ def is_valid_clip_id(clip_id: str) -> bool:
     return 1 <= n_bytes <= MAX_CLIP_ID_BYTES and clip_id.isprintable()
 
 
+def is_valid_digest(digest: str) -> bool:
+    """Tell whether a digest can be stored: 1 to 128 ASCII characters without space."""
+    return _DIGEST.fullmatch(digest) is not None
+
+
 def _refuse(text: str) -> NoReturn:
     raise ValueError(text)
 
@@ -203,9 +207,7 @@ def _ledger_row(values: dict[str, Any]) -> LedgerRow:
     row = LedgerRow(**values)
     if row.status not in STATUSES or not is_valid_clip_id(row.clip_id):
         _refuse(f"ledger row {values}")
-    if row.digest is not None and not (
-        len(row.digest) <= MAX_DIGEST_CHARS and _DIGEST.fullmatch(row.digest)
-    ):
+    if row.digest is not None and not is_valid_digest(row.digest):
         _refuse(f"ledger row {values}: digest")
     if row.reason is not None and not isinstance(row.reason, str):
         _refuse(f"ledger row {values}: reason")

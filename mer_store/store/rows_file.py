@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mer_store.store.layout import FILE_MODE
+from mer_store.store.layout import FILE_MODE, make_folder
 from mer_store.store.record import FileFacts
 from mer_store.store.shard import ArrayInfo, crc_bytes, shard_index
 
@@ -38,7 +38,7 @@ class RowsFile:
         self._n_pending = 0
         self._sha256 = hashlib.sha256()
         self._n_bytes = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
 
     def append(self, rows: NDArray[Any]) -> None:

@@ -136,8 +136,10 @@ class ShardReader:
 
     def prefetch(self, start: int, n_rows: int) -> None:
         """Ask for a run of rows without waiting for it."""
+        if not n_rows:
+            return
         chunk_rows = self.info.chunk_rows or 1
-        first, last = divmod(start, chunk_rows), divmod(start + max(n_rows, 1) - 1, chunk_rows)
+        first, last = divmod(start, chunk_rows), divmod(start + n_rows - 1, chunk_rows)
         begin, end = (c * self.info.stride + i * self.info.row_bytes for c, i in (first, last))
         _will_need(self._mapped(), begin, end + self.info.row_bytes - begin)
 

@@ -15,11 +15,11 @@ from mer_store.store.commit import publish, stage
 from mer_store.store.layout import Folders, is_safe_name, writing
 from mer_store.store.part_files import OFFSETS, PartFiles
 from mer_store.store.record import (
-    MAX_DIGEST_CHARS,
     STATUSES,
     CommitRecord,
     LedgerRow,
     is_valid_clip_id,
+    is_valid_digest,
     part_id,
 )
 
@@ -188,7 +188,7 @@ class PartWriter:
             raise UsageError(
                 f"clip {clip.clip_id}: status {clip.status!r}: expected one of {STATUSES}"
             )
-        if clip.digest is not None and not 1 <= len(clip.digest) <= MAX_DIGEST_CHARS:
+        if clip.digest is not None and not is_valid_digest(clip.digest):
             raise UsageError(
                 f"clip {clip.clip_id}: digest {clip.digest!r}: expected 1 to 128 characters"
             )
@@ -228,7 +228,9 @@ class PartWriter:
 
     def _enter(self, clip: ClipRows, status: str, reason: str | None, n_rows: int) -> LedgerRow:
         if reason is not None:
-            reason = " ".join(reason.split())[:_MAX_REASON_CHARS]
+            # Errors may quote file names that are no valid text.
+            reason = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
+            reason = reason[:_MAX_REASON_CHARS]
         row = LedgerRow(
             clip.clip_id, status, reason, n_rows, clip.digest, clip.n_bytes, clip.mtime_ns
         )
