@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mer_store.clips.clip_list import Clip, ClipList
-from mer_store.store.store import Store
 from transformers import HubertConfig, HubertModel
 
 from extractors.contract import ExtractorRequest
+from mer_store.clips.clip_list import Clip, ClipList
+from mer_store.store.store import Store
 from pipelines.extract import ExtractSettings, prepare
 
 RATE_HZ = 16_000
@@ -99,7 +99,7 @@ def run_extract(model: Path, clip_list: ClipList, device: str, layers: str) -> f
         )
         extraction = prepare(store, clip_list, settings)
         started_s = time.perf_counter()
-        report = extraction.run(silent)
+        report = extraction.run()
         elapsed_s = time.perf_counter() - started_s
         assert report.tally.n_ok == len(clip_list.clips), report
         print(
@@ -108,10 +108,6 @@ def run_extract(model: Path, clip_list: ClipList, device: str, layers: str) -> f
             file=sys.stderr,
         )
         return elapsed_s
-
-
-def silent(line: str) -> None:
-    """Say nothing."""
 
 
 def main() -> None:

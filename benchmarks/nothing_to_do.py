@@ -17,8 +17,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from mer_store.clips.clip_list import Clip, ClipList
-from mer_store.store.store import Store
 
 from extractors import table
 from extractors.contract import (
@@ -31,6 +29,8 @@ from extractors.contract import (
     States,
     Want,
 )
+from mer_store.clips.clip_list import Clip, ClipList
+from mer_store.store.store import Store
 from pipelines.extract import ExtractSettings, prepare
 
 WIDTH = 64
@@ -82,10 +82,6 @@ def make_corpus(folder: Path, n_clips: int) -> ClipList:
     return ClipList(tuple(clips), path=folder / "clips.csv")
 
 
-def silent(line: str) -> None:
-    """Say nothing."""
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -101,7 +97,7 @@ def main() -> None:
         clip_list.write(folder / "clips.csv")
         settings = ExtractSettings(ExtractorRequest("audio"))
         started_s = time.perf_counter()
-        report = prepare(Store.create(folder / "store"), clip_list, settings).run(silent)
+        report = prepare(Store.create(folder / "store"), clip_list, settings).run()
         first_s = time.perf_counter() - started_s
         assert report.tally.n_ok == options.clips
         stats, plans, reads = [], [], []

@@ -1,20 +1,18 @@
 """Extraction from end to end: clips and a store in, committed parts out."""
 
 import os
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mer_store.clips.clip_list import ClipList
-from mer_store.clips.seen import SeenMedia
-from mer_store.store.store import Store
-
 from extractors.contract import Extractor, ExtractorRequest, Identity, Source
 from extractors.table import build_extractor
+from mer_store.clips.clip_list import ClipList
+from mer_store.clips.seen import SeenMedia
 from mer_store.errors import MerStoreError, UsageError
 from mer_store.layers import Layer, parse_layers, sort_layers
 from mer_store.spec import Spec
+from mer_store.store.store import Store
 from pipelines.crews import gather_crew
 from pipelines.freshness import Freshness
 from pipelines.interrupt import StopFile, stop_on_signal
@@ -89,19 +87,17 @@ class Extraction:
     plan: Plan
     stop: StopFile
 
-    def run(self, say: Callable[[str], None]) -> RunReport:
+    def run(self) -> RunReport:
         """Make the planned parts. Ctrl-C commits what is done and returns with ``stopped`` set."""
+        if not self.plan.parts:
+            return RunReport()
         progress = Progress(self.settings.request.modality, self.plan.n_to_do)
         with (
             closing(progress),
             stop_on_signal(self.stop),
             gather_crew(progress.add, self.settings.n_workers, self.settings.scheduler) as crew,
         ):
-            report = run_parts(self.plan.parts, crew, progress, self.stop)
-        for feature_set in self.store.feature_sets():
-            if any(feature_set.spec == spec for spec, _ in self.wanted):
-                say(f"stored in {feature_set.path}")
-        return report
+            return run_parts(self.plan.parts, crew, progress, self.stop)
 
 
 def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Extraction:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mer_store.clips.seen import SeenMedia
-from mer_store.store.ledger import Ledger
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from extractors.contract import ClipProblem, Extractor, Source
+from mer_store.clips.seen import SeenMedia
+from mer_store.store.ledger import Ledger
 
 
 @dataclass(frozen=True)

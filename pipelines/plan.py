@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from mer_store.store.ledger import Ledger, Status
-from mer_store.store.store import Store
 from numpy.typing import NDArray
 
 from extractors.contract import Source
 from mer_store.layers import Layer
 from mer_store.spec import Spec
+from mer_store.store.ledger import Ledger, Status
+from mer_store.store.store import Store
 from pipelines.freshness import Freshness
 from pipelines.work import LevelWork, PartWork
 

@@ -8,8 +8,6 @@ Shape letters: N images, D width.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -109,19 +107,21 @@ def _load(checkpoint: Checkpoint, config: Any) -> Any:
         # A whole CLIP's text half is not wanted, and no news.
         _keys_to_ignore_on_load_unexpected = (r"text_.*", r"logit_scale")
 
-    # The config is given, or the folder's own would be read again, trap and all.
-    wanted = SimpleNamespace(
-        from_pretrained=partial(Tower.from_pretrained, config=config),
-        __name__=CLIPVisionModelWithProjection.__name__,
-    )
-    try:
-        return load_pretrained(wanted, checkpoint, torch.float32)
-    except RuntimeError as error:  # transformers': tensors of other shapes
-        raise UsageError(
-            f"model {checkpoint.folder}: its weights have other shapes than its config.json states "
-            f"(projection_dim {config.projection_dim}, hidden_size {config.hidden_size}): take both "
-            "from one checkpoint"
-        ) from error
+        @classmethod
+        def from_pretrained(cls, folder: Any, **settings: Any) -> Any:
+            """Give the config, or the folder's own is read again, trap and all."""
+            try:
+                return super().from_pretrained(folder, config=config, **settings)
+            except RuntimeError as error:
+                if "mismatched_sizes" not in str(error):
+                    raise
+                raise UsageError(
+                    f"model {folder}: its weights have other shapes than its config.json states "
+                    f"(projection_dim {config.projection_dim}, hidden_size {config.hidden_size}): "
+                    "take both from one checkpoint"
+                ) from error
+
+    return load_pretrained(Tower, checkpoint, torch.float32)
 
 
 class VisionTower:

@@ -80,7 +80,8 @@ def _cell(image: Image, table: Table, index: int, height_px: int) -> Rgb:
     if table["row"][index] >= 0:
         left, top, right, bottom = (round(side * scale) for side in table["box"][index].tolist())
         cv2.rectangle(small, (left, top), (right, bottom), BOX_COLOUR, 2)
-        crop = crop_face(image.rgb, table["box"][index], table["points"][index], height_px)
+        points = table["points"][index].reshape(-1, 2)
+        crop = crop_face(image.rgb, table["box"][index], points, height_px)
     else:
         small = (small * DIMMED).astype(np.uint8)
     said = f"{image.time_s:.2f} s"

@@ -24,10 +24,9 @@ def demo(folder: Path, *, offline: bool) -> None:
     Example:
       mer-store demo demo
     """
-    from pipelines.demo.corpus import make_corpus
-
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
+    from pipelines.demo.corpus import make_corpus
     from pipelines.demo.page import write_page
 
     clips = make_corpus(folder / "clips", offline=offline)

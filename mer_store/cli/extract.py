@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_store.cli.settings import clips_option, json_option, modality_defaults, store_option
+from mer_store.cli.status import bytes_in_words
 from mer_store.layers import describe_layers
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pipelines.run import RunReport
 
 EXIT_INTERRUPTED = 130
-GIB = 2**30
 
 
 @click.command()
@@ -135,7 +135,7 @@ def extract(
         _print_dry_run(extraction, as_json=as_json)
         return 0
     extraction.store.sweep()
-    report = extraction.run(lambda line: click.echo(line, err=True))
+    report = extraction.run()
     _summarise(extraction, report, as_json=as_json)
     if report.stopped:
         return EXIT_INTERRUPTED
@@ -198,7 +198,8 @@ def _print_dry_run(extraction: "Extraction", *, as_json: bool) -> None:
         click.echo(json.dumps({**facts, "n_parts": len(plan.parts), "n_bytes_estimated": n_bytes}))
     else:
         click.echo(
-            f"would extract {plan.n_to_do} clips in {len(plan.parts)} parts, about {n_bytes / GIB:.3f} GiB"
+            f"would extract {plan.n_to_do} clips in {len(plan.parts)} parts, "
+            f"about {bytes_in_words(n_bytes)}"
         )
 
 

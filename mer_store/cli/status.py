@@ -12,7 +12,6 @@ from mer_store.layers import describe_layers
 if TYPE_CHECKING:
     from mer_store.store.feature_set import FeatureSet
 
-MIB = 2**20
 N_REASONS = 5
 
 
@@ -86,15 +85,21 @@ def _print(fact: dict[str, Any]) -> None:
     click.echo(f"{name}{recipe}{untrained}")
     click.echo(f"  layers  {describe_layers(fact['layers'])}")
     missing = (
-        f", {fact['listed_missing']} of {fact['listed']} listed are missing"
-        if "listed" in fact
-        else ""
+        f", {fact['listed_missing']} listed but not tried" if fact.get("listed_missing") else ""
     )
     click.echo(
         f"  clips   {fact['ok']} ok, {fact['empty']} empty, {fact['failed']} failed{missing}"
     )
-    click.echo(
-        f"  size    {fact['bytes'] / MIB:.1f} MiB in {fact['parts']} parts, {fact['stored_dtype']}"
-    )
+    n_parts = "1 part" if fact["parts"] == 1 else f"{fact['parts']} parts"
+    click.echo(f"  size    {bytes_in_words(fact['bytes'])} in {n_parts}, {fact['stored_dtype']}")
     for reason, number in list(fact["reasons"].items())[:N_REASONS]:
         click.echo(f"          {number} x {reason}")
+
+
+def bytes_in_words(n_bytes: int) -> str:
+    """Write a size as people read it: ``1.4 GiB``."""
+    value, units = float(n_bytes), ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.1f} {units[0]}" if units[0] != "bytes" else f"{n_bytes} bytes"

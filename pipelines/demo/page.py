@@ -99,10 +99,15 @@ def _faces(store: Store, clip_list: ClipList) -> str:
     for clip, table in zip(clips, tables, strict=True):
         found = int((table["row"] >= 0).sum())
         caption = f"{escape(clip.clip_id)}: a face in {found} of {len(table['row'])} images"
-        sheet = draw_faces(_blob(clip), table)
+        sheet = draw_faces(_blob(clip), table, _images_per_second(features))
         sheets.append(f"<p>{caption}<br>{_image(_encode(sheet), caption)}</p>")
     note = "The face that is followed is boxed. Images without one are dimmed: they have no row."
     return f"<h2>Faces</h2><p class=note>{note}</p>{''.join(sheets)}"
+
+
+def _images_per_second(features: FeatureSet) -> float | None:
+    sampled: float | None = features.spec.preprocessing["faces"]["images_per_second"]
+    return sampled
 
 
 def _layer(store: Store, clip_list: ClipList, layer: Layer) -> str:

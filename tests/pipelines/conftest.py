@@ -40,7 +40,7 @@ class Bench:
         )
 
     def extract(self, **settings):
-        return self.prepare(**settings).run(say=lambda line: None)
+        return self.prepare(**settings).run()
 
     def features(self, level="utterance"):
         return self.store.features("audio", level=level)

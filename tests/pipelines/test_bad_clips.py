@@ -63,7 +63,7 @@ def store(clip_list, tmp_path_factory) -> Store:
     store = Store.create(tmp_path_factory.mktemp("stores") / "store")
     for modality in ("audio", "visual", "text"):
         settings = ExtractSettings(ExtractorRequest(modality, "tiny"), n_decoders=2)
-        prepare(store, clip_list, settings).run(say=lambda line: None)
+        prepare(store, clip_list, settings).run()
     return store
 
 

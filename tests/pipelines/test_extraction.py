@@ -161,7 +161,7 @@ def test_stopping_commits_what_is_done_and_the_next_run_goes_on(bench, monkeypat
         return original(self, batch, want)
 
     monkeypatch.setattr(FakeExtractor, "__call__", call)
-    report = extraction.run(say=lambda line: None)
+    report = extraction.run()
     assert report.stopped
     assert 0 < report.tally.n_ok < 30
     done = set(bench.features().clip_ids)

@@ -143,3 +143,9 @@ def test_every_face_has_one_track_and_a_track_one_face_an_image(images):
 def test_images_and_times_must_pair():
     with pytest.raises(ValueError, match="zip"):
         link_faces(clip([box(1)]), [])
+
+
+def test_neighbour_that_moves_off_keeps_its_track():
+    """The second's old place overlaps the first's face more than its own new one."""
+    numbers = link(clip([box(200), box(230)], [box(200), box(262)]))
+    assert [list(n) for n in numbers] == [[0, 1], [0, 1]]

@@ -105,14 +105,15 @@ def _match(tracks: Sequence[_Track], found: Boxes, time_s: float) -> NDArray[np.
     moving = _fits(np.stack([track.expected(time_s) for track in tracks]), found)
     resting = _fits(np.stack([track.box for track in tracks]), found)
     fits = np.where(moving > 0, moving, SECOND_CHANCE * resting)
+    placed: set[int] = set()
     for pair in np.argsort(-fits, axis=None, kind="stable"):
         row, face = divmod(int(pair), len(found))
         if fits[row, face] <= 0:
             break
-        numbers[face] = tracks[row].number
-        tracks[row].see(found[face], time_s)
-        fits[row, :] = fits[:, face] = -1.0
-        # A struck pair may still come up later in the order: its fit is then no longer positive.
+        if row not in placed and numbers[face] < 0:
+            placed.add(row)
+            numbers[face] = tracks[row].number
+            tracks[row].see(found[face], time_s)
     return numbers
 
 

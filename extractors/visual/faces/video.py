@@ -73,9 +73,9 @@ class VideoFaces:
         Returns
         -------
         FaceClip
-            Its table has one row per decoded image: ``time_s``, ``box`` [4] and ``points`` [5, 2] in pixels,
-            ``score``, ``n_faces`` (of anybody), ``row`` of the image in the frame-level features. Where the
-            chosen person is not seen, ``row`` is -1 and box, points and score are 0.
+            Its table has one row per decoded image: ``time_s``, ``box`` [4] and ``points`` [10] (x, y of
+            five) in pixels, ``score``, ``n_faces`` (of anybody), ``row`` of the image in the frame-level
+            features. Where the chosen person is not seen, ``row`` is -1 and box, points and score are 0.
 
         Raises
         ------
@@ -95,8 +95,8 @@ class VideoFaces:
 
     def _again(self, blob: Blob, table: Table) -> Crops:
         again = DecodedAgain(
-            blob, self._images_per_second, list(table["row"]), table["box"], table["points"],
-            self._crop_px,
+            blob, self._images_per_second, list(table["row"]), table["box"],
+            table["points"].reshape(-1, N_POINTS, 2), self._crop_px,
         )  # fmt: skip
         if len(again) > self._max_held:
             return again
@@ -142,7 +142,7 @@ class _Scan:
         numbers = track.link_faces(boxes, self._times_s)
         person = track.choose_track(boxes, numbers, self._sizes)
         if person is None:
-            raise ClipEmpty(f"no face in {len(boxes)} images")
+            raise ClipEmpty(f"no face: none in {len(boxes)} images")
         return [int(face) for face in track.faces_of_track(numbers, person)]
 
     def crops(self, chosen: Sequence[int]) -> Crops | None:
@@ -170,7 +170,7 @@ class _Scan:
         return {
             "time_s": np.array(self._times_s, np.float64),
             "box": box,
-            "points": points,
+            "points": points.reshape(n_images, -1),
             "score": score,
             "n_faces": np.array([len(faces) for faces in self._found], np.int16),
             "row": row,
