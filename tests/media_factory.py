@@ -43,7 +43,7 @@ def make_wav(path, seconds=1.0, rate_hz=16000, channels=1, bits=16, samples=None
     signal = (
         voice(seconds, rate_hz, channels, seed) if samples is None else np.asarray(samples, float)
     )
-    signal = signal.reshape(len(signal), -1)  # [N, channels]
+    signal = signal[:, None] if signal.ndim == 1 else signal  # [N, channels]
     whole = np.clip(np.round(signal * 2.0 ** (bits - 1)), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     raw = whole.astype("<i4")[..., None].view(np.uint8)[..., : bits // 8].tobytes()
     with wave.open(str(path), "wb") as file:
@@ -72,6 +72,7 @@ def make_video(
     seed=0,
     images=None,
     n_audio_streams=1,
+    title=None,
 ):
     """Write a video with a voice-like tone; the container follows the suffix. Returns the path.
 
@@ -97,9 +98,11 @@ def make_video(
     with av.open(
         str(path), "w", options={"movflags": "faststart"} if faststart else {}
     ) as container:
+        container.metadata.update({"title": title} if title else {})
         video = container.add_stream(video_codec, rate=fps)
         video.width, video.height, video.pix_fmt = *size, pix_fmt
-        video.codec_context.time_base = video.time_base = Fraction(1, 90000)
+        ticks = fps if vfr is None else 60000
+        video.codec_context.time_base = video.time_base = Fraction(1, ticks)
         if rotation:
             video.set_display_rotation(rotation)
         layout = {1: "mono", 2: "stereo"}[channels]
@@ -107,7 +110,7 @@ def make_video(
         tracks = [
             container.add_stream(audio_codec, rate=rate_hz, layout=layout) for _ in range(n_tracks)
         ]
-        _write_images(container, video, times, pictures)
+        _write_images(container, video, times, pictures, ticks)
         for number, track in enumerate(tracks):
             signal = voice(seconds, rate_hz, channels, seed + number) if audio is True else audio
             _write_audio(container, track, np.asarray(signal, np.float32), rate_hz)
@@ -170,10 +173,10 @@ def _unreadable(path):
     return path
 
 
-def _write_images(container, video, times, pictures):
+def _write_images(container, video, times, pictures, ticks):
     for time_s, rgb in zip(times, pictures, strict=True):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        frame.pts, frame.time_base = round(time_s * 90000), Fraction(1, 90000)
+        frame.pts, frame.time_base = round(time_s * ticks), Fraction(1, ticks)
         container.mux(video.encode(frame))
     container.mux(video.encode(None))
 

@@ -90,17 +90,20 @@ def _by_pyav(blob: Blob) -> _Track:
         track = _collect(decoding)
         if not len(track.samples) and decoding.n_damaged:
             raise UndecodableError("none of the audio can be decoded")
-        decoding.require_whole(stated, blob)
+        decoding.require_whole(stated)
         return _trim(track, stated.exact_s)
 
 
 def _second_try(blob: Blob, first: UndecodableError) -> _Track:
     try:
-        return _by_program(blob)
+        track = _by_program(blob)
     except FfmpegMissingError:
         raise ClipFailed(str(first)) from first
     except ClipFailed as error:
         raise second_reason(first, error) from error
+    if not len(track.samples):
+        raise ClipFailed(str(first)) from first
+    return track
 
 
 def _by_program(blob: Blob) -> _Track:
@@ -118,7 +121,7 @@ def _by_program(blob: Blob) -> _Track:
     if stated is None:
         return track
     if stated.of_stream:
-        decoding.require_whole(stated, blob)
+        decoding.require_whole(stated)
     return _trim(track, stated.exact_s)
 
 

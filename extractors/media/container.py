@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeVar
 
 import av
@@ -10,13 +11,15 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from extractors.contract import Blob, ClipEmpty, ClipFailed
-from extractors.media.headers import looks_like_text, mp4_bytes, open_bytes
+from extractors.media.headers import looks_like_text, open_bytes, stated_bytes
 
 # Containers that state how long their content is, apart from the bytes that happen to be there. The
 # others estimate it from the file's size or its last timestamp, which a truncated file has as well.
 _STATES_DURATION = frozenset(
     {"mov", "mp4", "matroska", "webm", "flac", "flv", "asf", "caf", "aiff"}
 )
+#: Images above 2**26 pixels (8192 x 8192) are refused by the decoder before memory is taken for them.
+MAX_PIXELS = 2**26
 # No protocol is allowed, so that a file cannot make the decoder open another one.
 _NO_OTHER_FILES = {"protocol_whitelist": "none"}
 
@@ -39,6 +42,8 @@ class Stated:
     """Where the content ends, counted from the container's start; None where it is only an estimate."""
     of_stream: bool
     """False where `end_s` is the end of the longest stream."""
+    fixed_rate: Fraction | None
+    """Images a second where the container (AVI) holds no timestamps but this."""
 
 
 @contextmanager
@@ -54,12 +59,14 @@ def open_container(blob: Blob) -> Iterator[InputContainer]:
     """
     if looks_like_text(blob):
         raise ClipFailed("not a media file: it is plain text")
-    n_stated = mp4_bytes(blob) or 0
+    n_stated = stated_bytes(blob)
     if n_stated > blob.origin.n_bytes:
         raise ClipFailed(f"truncated: {blob.origin.n_bytes} of at least {n_stated} bytes are there")
     with open_bytes(blob) as file:
         try:
-            container = av.open(file, mode="r", options=dict(_NO_OTHER_FILES))
+            container = av.open(
+                file, mode="r", options=dict(_NO_OTHER_FILES), metadata_errors="replace"
+            )
         except (av.FFmpegError, ValueError, OSError) as error:
             words = getattr(error, "strerror", None) or error
             raise UndecodableError(f"not a media file: {words}") from error
@@ -101,9 +108,9 @@ def read_stated(container: InputContainer, stream: av.AudioStream | av.VideoStre
             )
         elif container.duration is not None:
             end_s = container.duration / av.time_base
-    return Stated(
-        stream.index, duration_s if "mov" in formats else None, end_s, duration_s is not None
-    )
+    rate = stream.average_rate if "avi" in formats and isinstance(stream, av.VideoStream) else None
+    exact_s = duration_s if "mov" in formats else None
+    return Stated(stream.index, exact_s, end_s, duration_s is not None, rate)
 
 
 def start_s(container: InputContainer) -> float:

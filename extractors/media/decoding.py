@@ -11,16 +11,13 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
 
-from extractors.contract import Blob, ClipFailed
-from extractors.media.container import Stated, UndecodableError
-from extractors.media.headers import riff_bytes
+from extractors.contract import ClipFailed
+from extractors.media.container import MAX_PIXELS, Stated, UndecodableError
 
 #: A stream may end this much before its stated end and still count as whole.
 TOLERANCE_S = 0.25
 #: Decoding one clip may take this long, so that no file can hold up a run.
 LIMIT_S = 600.0
-#: Images above 2**26 pixels (8192 x 8192) are refused by the decoder before memory is taken for them.
-MAX_PIXELS = 2**26
 
 
 @dataclass
@@ -60,7 +57,7 @@ class Decoding:
             if self._spent_s + time.monotonic() - started > LIMIT_S:
                 raise ClipFailed(f"decoding was given up after {LIMIT_S:.0f} s")
 
-    def require_whole(self, stated: Stated, blob: Blob) -> None:
+    def require_whole(self, stated: Stated) -> None:
         """Compare what was decoded with what the file states.
 
         Raises
@@ -71,8 +68,6 @@ class Decoding:
         seen_s, expected_s = self.end_s, stated.end_s
         if not stated.of_stream:
             seen_s = max(seen_s, self.other_end_s)
-        if stated_bytes := riff_bytes(blob):
-            expected_s = seen_s * stated_bytes / blob.origin.n_bytes
         if expected_s is not None and seen_s < expected_s - TOLERANCE_S:
             raise ClipFailed(f"truncated: {seen_s:.1f} s of {expected_s:.1f} s decoded")
 

@@ -17,6 +17,7 @@ import ffmpeg
 from av.container import InputContainer
 
 from extractors.contract import Blob, ClipFailed
+from extractors.media.container import MAX_PIXELS
 from mer_store.errors import MerStoreError
 
 #: ffmpeg is ended after this many seconds, so that no file can hold up a run.
@@ -165,7 +166,9 @@ def rotation_of(path: Path) -> int:
 
 def _input(path: Path) -> Any:
     # Turning is done by whoever reads the images; only this file may be read, whatever is in it.
-    return ffmpeg.input(str(path), noautorotate=None, protocol_whitelist="file,pipe")
+    return ffmpeg.input(
+        str(path), noautorotate=None, protocol_whitelist="file,pipe", max_pixels=MAX_PIXELS
+    )
 
 
 def _first_message(messages: bytes, status: int) -> str:

@@ -12,6 +12,7 @@ _MP4_BOXES = frozenset(
 )
 _MP4_CONTENT = frozenset({b"moov", b"moof", b"mdat"})
 _RIFF_UNKNOWN = 0x7FFF0000  # sizes above this are written by programs that stream: "not known yet"
+_RIFF_SLACK = 64  # some programs count the header twice, or a padding byte that they do not write
 
 
 @contextmanager
@@ -42,29 +43,31 @@ def looks_like_text(blob: Blob) -> bool:
     return not any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
 
 
-def mp4_bytes(blob: Blob) -> int | None:
-    """Return how many bytes the boxes of an MP4 or MOV reach at least, None where it is neither."""
-    end = None
+def stated_bytes(blob: Blob) -> int:
+    """Return how many bytes the file has at least by its own index, 0 where that is not known."""
     with open_bytes(blob) as file:
-        offset = 0
-        while True:
-            file.seek(offset)
-            head = file.read(16)
-            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-            if kind not in _MP4_BOXES:
-                return end
-            if size == 1:
-                size = int.from_bytes(head[8:16], "big")
-            if size < 8:  # 0: up to the end of the file, wherever that is
-                return end
-            offset += size
-            if kind in _MP4_CONTENT:
-                end = offset
+        riff = _riff_bytes(file)
+        return riff or _mp4_bytes(file)
 
 
-def riff_bytes(blob: Blob) -> int | None:
-    """Return the file's size as a RIFF header (WAV, AVI) states it, None where there is no statement."""
-    with open_bytes(blob) as file:
-        head = file.read(8)
+def _mp4_bytes(file: IO[bytes]) -> int:
+    """Return where the last box with content ends in an MP4 or MOV, 0 in anything else."""
+    offset = end = 0
+    while True:
+        file.seek(offset)
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        if kind not in _MP4_BOXES or size < 8:  # 0: up to the end of the file, wherever that is
+            return end
+        offset += size
+        if kind in _MP4_CONTENT:
+            end = offset
+
+
+def _riff_bytes(file: IO[bytes]) -> int:
+    """Return how many bytes a RIFF file (WAV, AVI) has by its own header, 0 where it does not say."""
+    head = file.read(8)
     stated = int.from_bytes(head[4:8], "little")
-    return stated + 8 if head.startswith(b"RIFF") and 0 < stated < _RIFF_UNKNOWN else None
+    return stated + 8 - _RIFF_SLACK if head.startswith(b"RIFF") and stated < _RIFF_UNKNOWN else 0

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from extractors.contract import Blob, ClipEmpty, ClipFailed
@@ -30,10 +31,10 @@ from extractors.media.ffmpeg import (
 #:
 #: - the first video stream flagged default, else the first; cover art is none;
 #: - every image once, in presentation order, at its own timestamp counted from the first image;
-#: - RGB by libswscale's default conversion, turned as the display matrix says;
+#: - RGB by libswscale, bicubic where chroma is scaled, turned as the display matrix says;
 #: - at r images a second: the first image of every interval [k/r, (k+1)/r) that has one, with
 #:   timestamps read 1 ms late, since some containers round them to it.
-IMAGE_RULE = "own-timestamps, first-of-interval, display-rotation, v1"
+IMAGE_RULE = "own-timestamps, first-of-interval, bicubic-rgb, display-rotation, v1"
 
 _ROUNDING_S = Fraction(1, 1000)
 _MICROSECONDS = "1/1000000"
@@ -62,7 +63,8 @@ def decode_images(
         How many to take, as `IMAGE_RULE` says; None takes every one.
     program
         Decode by PyAV in this process (False), by the ffmpeg program (True), or by the program only where
-        PyAV cannot (None). The images are the same.
+        PyAV cannot (None). The images are the same, bit for bit where samples have 8 bits; deeper
+        ones may differ at edges of colour, since the program takes chroma as centred.
 
     Yields
     ------
@@ -96,8 +98,10 @@ class _Sampler:
     def __init__(self, images_per_second: float | None):
         self.rate = None if images_per_second is None else Fraction(str(images_per_second))
         self.last_interval = -1
+        self.n_seen = 0
 
     def takes(self, time_s: Fraction) -> bool:
+        self.n_seen += 1
         if self.rate is None:
             return True
         interval = int((time_s + _ROUNDING_S) * self.rate)
@@ -111,14 +115,11 @@ def _by_pyav(blob: Blob, sampler: _Sampler) -> Iterator[Image]:
         stream = pick_video(container)
         stated = read_stated(container, stream)
         decoding = Decoding(container, stream, start_s(container))
-        n_images = 0
-        for image in _images(decoding, sampler):
-            n_images += 1
-            yield image
-        if not n_images and decoding.n_damaged:
+        yield from _images(decoding, sampler, stated.fixed_rate)
+        if not sampler.n_seen and decoding.n_damaged:
             raise UndecodableError("none of the images can be decoded")
-        decoding.require_whole(stated, blob)
-        if not n_images:
+        decoding.require_whole(stated)
+        if not sampler.n_seen:
             raise ClipEmpty("the video track holds no images")
 
 
@@ -129,23 +130,23 @@ def _second_try(blob: Blob, sampler: _Sampler, first: UndecodableError) -> Itera
         raise ClipFailed(str(first)) from first
     except ClipFailed as error:
         raise second_reason(first, error) from error
+    if not sampler.n_seen:
+        raise ClipFailed(str(first)) from first
 
 
 def _by_program(blob: Blob, sampler: _Sampler) -> Iterator[Image]:
     """Decode by ffmpeg to raw RGB with timestamps; all the rest is shared with PyAV's way."""
     stated = _read_stated(blob)
     selector = str(stated.index) if stated else "v:0"
-    with (
-        file_of(blob) as path,
-        decode_stream(path, selector, vcodec="rawvideo", pix_fmt="rgb24", enc_time_base=_MICROSECONDS)
-        as container,
-    ):  # fmt: skip
+    raw = {"vcodec": "rawvideo", "pix_fmt": "rgb24", "enc_time_base": _MICROSECONDS}
+    with file_of(blob) as path, decode_stream(path, selector, **raw) as container:
         if container is None:
             return
         decoding = Decoding(container, container.streams.video[0])
-        yield from _images(decoding, sampler, rotation_of(path))
+        fixed_rate = stated.fixed_rate if stated else None
+        yield from _images(decoding, sampler, fixed_rate, rotation_of(path))
     if stated and stated.of_stream:
-        decoding.require_whole(stated, blob)
+        decoding.require_whole(stated)
 
 
 def _read_stated(blob: Blob) -> Stated | None:
@@ -156,28 +157,25 @@ def _read_stated(blob: Blob) -> Stated | None:
         return None
 
 
-def _images(decoding: Decoding, sampler: _Sampler, turn: int | None = None) -> Iterator[Image]:
+def _images(
+    decoding: Decoding, sampler: _Sampler, fixed_rate: Fraction | None, turn: int | None = None
+) -> Iterator[Image]:
     first_s: Fraction | None = None
     time_s = Fraction(0)
-    for frame in decoding.frames():
+    for index, frame in enumerate(decoding.frames()):
         if not isinstance(frame, VideoFrame):
             continue
-        on_clock_s = _clock_s(frame, decoding.container.format.name)
-        if on_clock_s is not None:
+        if fixed_rate:
+            time_s = index / fixed_rate
+        elif frame.pts is not None and frame.time_base is not None:
+            on_clock_s = frame.pts * frame.time_base
             first_s = on_clock_s if first_s is None else first_s
             time_s = max(time_s, on_clock_s - first_s)
         if sampler.takes(time_s):
             yield Image(float(time_s), _upright(frame, frame.rotation if turn is None else turn))
 
 
-def _clock_s(frame: VideoFrame, container: str) -> Fraction | None:
-    # AVI holds no presentation times: what the demuxer guesses runs back and forth, the other does not.
-    ticks = frame.dts if container == "avi" else frame.pts
-    if ticks is None or frame.time_base is None:
-        return None
-    return ticks * frame.time_base
-
-
 def _upright(frame: VideoFrame, turn: int) -> NDArray[np.uint8]:
-    rgb = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(rgb, round(turn / 90)))
+    # Bicubic is what the ffmpeg program does; PyAV's own default differs at odd sizes and 10 bits.
+    rgb = frame.reformat(format="rgb24", interpolation=Interpolation.BICUBIC).to_ndarray()
+    return np.ascontiguousarray(np.rot90(rgb, round(turn / 90)), dtype=np.uint8)
