@@ -78,7 +78,7 @@ class StoreDataset(Dataset[ClipFeatures]):
         self.layers = tuple(layers)
         features = self._features()
         known = list(features.clip_ids if clip_ids is None else clip_ids)
-        complete = features.ledger(known).has(self.layers).all(axis=1).tolist()
+        complete = [bool(there.all()) for there in features.ledger(known).has(self.layers)]
         if clip_ids is not None and not all(complete):
             lacking = [clip_id for clip_id, there in zip(known, complete, strict=True) if not there]
             raise UsageError(

@@ -91,10 +91,11 @@ def _feature_set_row(item: FeatureSet) -> str:
 
 def _faces(store: Store, clip_list: ClipList) -> str:
     features = store.features("visual", level="frame")
-    clips = _spread(
-        [clip for clip in clip_list.clips if clip.clip_id in set(features.clip_ids)], N_SHEETS
-    )
+    with_faces = set(features.clip_ids)
+    clips = [clip for clip in clip_list.clips if clip.clip_id in with_faces]
     tables = features.table("images", [clip.clip_id for clip in clips])
+    chosen = _most_telling([float((table["row"] >= 0).mean()) for table in tables])
+    clips, tables = [clips[row] for row in chosen], [tables[row] for row in chosen]
     sheets = []
     for clip, table in zip(clips, tables, strict=True):
         found = int((table["row"] >= 0).sum())
@@ -113,7 +114,7 @@ def _images_per_second(features: FeatureSet) -> float | None:
 def _layer(store: Store, clip_list: ClipList, layer: Layer) -> str:
     features = store.features("audio", level="frame")
     available = set(features.clip_ids)
-    clip = next(clip for clip in clip_list.clips if clip.clip_id in available)
+    clip = max((clip for clip in clip_list.clips if clip.clip_id in available), key=_loudness)
     [rows] = features.ragged(layers=[layer], clip_ids=[clip.clip_id])
     waveform = decode_audio(_blob(clip), RATE_HZ)
     picture = draw_layer_over_time(waveform, rows[:, 0], layer, RATE_HZ, FRAME_SHIFT_S)
@@ -125,11 +126,15 @@ def _layer(store: Store, clip_list: ClipList, layer: Layer) -> str:
     return f"<h2>One layer of one clip</h2><pre>{escape(code)}</pre>{_image(picture, f'layer {layer} over time')}"
 
 
+def _loudness(clip: Clip) -> float:
+    return float(np.square(decode_audio(_blob(clip), RATE_HZ)).mean())
+
+
 def _similarity(store: Store, layer: Layer) -> str:
     wanted: dict[str, Layer] = {
         "audio": layer,
         "visual": "embed",
-        "text": _last(store.features("text", level="utterance")),
+        "text": store.features("text", level="utterance").layers[-1],
     }
     sets = {modality: store.features(modality, level="utterance") for modality in wanted}
     shared = set.intersection(*(set(item.clip_ids) for item in sets.values()))
@@ -142,10 +147,6 @@ def _similarity(store: Store, layer: Layer) -> str:
         f"<h2>{len(clip_ids)} clips that have all three modalities</h2>"
         f"{_image(draw_similarity(pictures), 'similarity of clips by modality')}"
     )
-
-
-def _last(features: FeatureSet) -> Layer:
-    return features.layers[-1]
 
 
 def _ledger(feature_sets: list[FeatureSet]) -> str:
@@ -163,8 +164,11 @@ def _ledger(feature_sets: list[FeatureSet]) -> str:
     )
 
 
-def _spread(clips: list[Clip], number: int) -> list[Clip]:
-    return clips[:: max(1, len(clips) // number)][:number]
+def _most_telling(seen: list[float]) -> list[int]:
+    """Return the clip in which the face is away the longest, then others spread over the list."""
+    rarest = int(np.argmin(seen))
+    others = [row for row in range(len(seen)) if row != rarest]
+    return [rarest, *others[:: max(1, len(others) // (N_SHEETS - 1))][: N_SHEETS - 1]]
 
 
 def _blob(clip: Clip) -> Blob:
