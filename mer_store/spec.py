@@ -40,7 +40,7 @@ class Spec:
     compute_dtype: str
     """Arithmetic of the model: ``float32``, ``bfloat16`` or ``float16``."""
     stored_dtype: str
-    """``float16`` or ``float32``. A clip that overflows float16 keeps its float32 values in a float32 array."""
+    """``float16`` or ``float32``. A clip that overflows float16 keeps its float32 values."""
     trained: bool
     """False for random weights: such features say so everywhere they are shown."""
 
