@@ -96,7 +96,7 @@ class States:
 
 @dataclass(frozen=True)
 class Identity:
-    """All that an extractor contributes to a spec, and what it offers. Known before the weights are loaded."""
+    """What an extractor contributes to a spec, and what it offers. Known before its weights are loaded."""
 
     modality: str
     model: str
@@ -132,7 +132,7 @@ class ExtractorRequest:
 
 
 class Extractor(Protocol):
-    """Built cheaply; loads its weights at the first call. `open` and `load` run in threads, the call in one."""
+    """Built cheaply, loads weights at its first call. `open` and `load` run in threads, the call in one."""
 
     identity: Identity
     batch_limit: int
