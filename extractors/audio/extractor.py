@@ -37,8 +37,8 @@ from mer_store.layers import Layer, describe_layers
 DEFAULT_MODEL = "TencentGameMate/chinese-hubert-large"
 #: Raised when a change of this code changes numbers.
 VERSION = 1
-#: Batches gain nothing on a CPU; ten seconds only spare short clips the start of each layer.
-CPU_BATCH_SAMPLES = 10 * RATE_HZ
+#: Batches gain nothing on a CPU and pay for their padding; only clips under a second share one.
+CPU_BATCH_SAMPLES = 2 * RATE_HZ
 #: A GPU is busy with this much.
 GPU_BATCH_SAMPLES = 320 * RATE_HZ
 #: A padded second of audio takes 21 to 27 MB in HuBERT-large in float32; other widths in proportion.

@@ -84,8 +84,8 @@ class SpeechModel:
     def max_samples(self) -> int | None:
         """Longest clip in samples, None where memory grows with its length only and the front can be cut.
 
-        WavLM's position bias is a square of frames for each head: 9 GB for two minutes. Models whose first
-        convolution normalises over the whole clip need 1.2 GB a minute for it.
+        WavLM's position bias is a square of frames for each head: 10 GB for two minutes. Models whose first
+        convolution normalises over the whole clip need 1 GB a minute for it.
         """
         if self.config.model_type == "wavlm":
             return 120 * RATE_HZ
