@@ -1,6 +1,7 @@
 """What a file's first bytes say, read without a decoder: text or not, and how many bytes there should be."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -17,7 +18,7 @@ _RIFF_SLACK = 64  # some programs count the header twice, or a padding byte that
 
 @contextmanager
 def open_bytes(blob: Blob) -> Iterator[IO[bytes]]:
-    """Give a blob's bytes as an open file. Raises `ClipFailed` where a large file is gone by now."""
+    """Give a blob's bytes as an open file. Raises `ClipFailed` where a large one is gone or changed."""
     if blob.data is not None or blob.path is None:
         yield io.BytesIO(blob.data or b"")
         return
@@ -26,6 +27,9 @@ def open_bytes(blob: Blob) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise ClipFailed(f"the file cannot be read again: {error.strerror}") from error
     with file:
+        facts = os.fstat(file.fileno())
+        if (facts.st_size, facts.st_mtime_ns) != (blob.origin.n_bytes, blob.origin.mtime_ns):
+            raise ClipFailed("the file changed after it was hashed")
         yield file
 
 

@@ -10,11 +10,11 @@ from pipelines.demo.cutting import H264, run_ffmpeg
 _STAND_INS: dict[str, tuple[float, int, str, float | None]] = {
     "speech.mp4": (9.0, 12, "320x240", 120.0),
     "passenger.mp4": (4.0, 30, "176x144", None),
-    "woman.mp4": (20.0, 24, "640x360", None),
-    "smile.mp4": (2.5, 30, "640x360", None),
-    "leaving.mov": (6.4, 30, "640x360", None),
-    "coming.mov": (6.4, 30, "640x360", None),
-    "nobody.mp4": (4.0, 24, "640x360", None),
+    "woman.mp4": (20.0, 24, "320x180", None),
+    "smile.mp4": (2.5, 30, "320x180", None),
+    "leaving.mov": (6.4, 30, "320x180", None),
+    "coming.mov": (6.4, 30, "320x180", None),
+    "nobody.mp4": (4.0, 24, "320x180", None),
     "dialogue.wav": (30.0, 0, "", 190.0),
 }
 # A pulse train with vibrato, its loudness in syllables and phrases.

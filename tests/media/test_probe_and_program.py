@@ -69,6 +69,9 @@ def test_ffprobe_is_used_where_there_is_one(tmp_path, fresh_search, monkeypatch)
             {"index": 2, "codec_type": "data"},
         ],
     }  # fmt: skip
+    (tmp_path / "ffmpeg").symlink_to(find_ffmpeg())
+    find_ffmpeg.cache_clear()
+    monkeypatch.delenv("FFMPEG_BINARY", raising=False)
     program = tmp_path / "ffprobe"
     program.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(said)}\nEND\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
