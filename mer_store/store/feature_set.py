@@ -59,9 +59,7 @@ class FeatureSet:
     @property
     def clip_ids(self) -> tuple[str, ...]:
         """Clips that have features at any layer, sorted."""
-        index = self.index
-        ids = index.ids(np.flatnonzero(index.status == Status.OK))
-        return tuple(np.sort(ids).tolist())
+        return self.index.ok_clips[1]
 
     def ledger(self, clip_ids: Sequence[str]) -> Ledger:
         """Return what became of each clip, aligned to `clip_ids`."""
@@ -184,7 +182,7 @@ class FeatureSet:
             raise UsageError(
                 f"{self.name}: features at frame level have no fixed length; use ragged()"
             )
-        return self._reader.single_rows(layers, self._asked(clip_ids), dtype, verify=verify)
+        return self._reader.single_rows(layers, clip_ids, dtype, verify=verify)
 
     def ragged(
         self,
@@ -195,7 +193,7 @@ class FeatureSet:
         verify: bool = True,
     ) -> list[NDArray[Any]]:
         """Read all rows of each clip: one [T, layers, D] per clip. Parameters and errors as for `read`."""
-        return self._reader.runs(layers, self._asked(clip_ids), dtype, verify=verify)
+        return self._reader.runs(layers, clip_ids, dtype, verify=verify)
 
     def iter_parts(
         self, layers: Sequence[Layer], *, verify: bool = True
@@ -217,7 +215,4 @@ class FeatureSet:
         self, name: str, clip_ids: Sequence[str] | None = None, *, verify: bool = True
     ) -> list[dict[str, NDArray[Any]]]:
         """Read a side table, e.g. ``images``: column -> [n] or [n, k], for each clip."""
-        return read_table(self._reader, name, self._asked(clip_ids), verify=verify)
-
-    def _asked(self, clip_ids: Sequence[str] | None) -> Sequence[str]:
-        return self.clip_ids if clip_ids is None else clip_ids
+        return read_table(self._reader, name, clip_ids, verify=verify)

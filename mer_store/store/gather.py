@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mer_store.store.index import Index
 from mer_store.store.part_reader import ArrayReader, Parts
-from mer_store.store.shard_reader import Array
+from mer_store.store.shard_reader import Array, Rows
 
 #: From this share of an array on, reading all of it from front to back is faster than picking rows.
 WHOLESALE_SHARE = 0.5
@@ -22,7 +22,7 @@ def by_part(parts: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:
         return
     order = np.argsort(parts, kind="stable")
     ordered = parts[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1)).tolist()
     for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
         yield int(ordered[start]), order[start:end]
 
@@ -31,41 +31,20 @@ def read_single_rows(
     index: Index, parts: Parts, name: str, serving: NDArray[np.int32], out: Array, *, verify: bool
 ) -> None:
     """Read the one row each that `serving` (rows of the index) points at into `out` [clips, D]."""
-    where = index.rows["part"][serving]
     starts = index.rows["row_start"][serving]
-    for part, positions in by_part(where):
+    for part, positions in by_part(index.rows["part"][serving]):
         reader = parts.array(part, name)
-        rows = starts if len(positions) == len(starts) else starts[positions]
+        rows = starts[positions]
         with parts.naming(part, name):
             if len(rows) < WHOLESALE_SHARE * reader.info.n_rows or not _read_most(
                 reader, rows, positions, out, verify=verify
             ):
-                _pick(reader, rows, positions, out, verify=verify)
-
-
-def _pick(
-    reader: ArrayReader,
-    rows: NDArray[np.int64],
-    positions: NDArray[np.intp],
-    out: Array,
-    *,
-    verify: bool,
-) -> None:
-    if len(positions) == len(out):
-        reader.take(rows, out, verify=verify)
-        return
-    picked = np.empty((len(rows), *out.shape[1:]), reader.dtype)
-    reader.take(rows, picked, verify=verify)
-    out[positions] = picked
+                every = len(positions) == len(out)
+                out[... if every else positions] = reader.take(rows, verify=verify)
 
 
 def _read_most(
-    reader: ArrayReader,
-    rows: NDArray[np.int64],
-    positions: NDArray[np.intp],
-    out: Array,
-    *,
-    verify: bool,
+    reader: ArrayReader, rows: Rows, positions: NDArray[np.intp], out: Array, *, verify: bool
 ) -> bool:
     """Read from front to back and drop each row where it belongs; False where a row is wanted twice."""
     n_rows = reader.info.n_rows
@@ -95,16 +74,16 @@ def read_runs(
 ) -> None:  # fmt: skip
     """Read runs of rows: clip c's run of layer l, at index row ``serving[l, c]``, into ``outs[c][:, l]``."""
     where, starts = index.rows["part"][serving], index.rows["row_start"][serving]
-    order = np.lexsort(
-        (starts.ravel(), np.arange(len(names)).repeat(serving.shape[1]), where.ravel())
-    )
+    layer, clip = np.divmod(np.arange(serving.size), max(serving.shape[1], 1))
+    order = np.lexsort((starts.ravel(), layer, where.ravel()))
+    columns = (layer, clip, where.ravel(), starts.ravel())
     runs = [
-        (layer, clip, int(where[layer, clip]), int(starts[layer, clip]))
-        for layer, clip in zip(*np.unravel_index(order, serving.shape), strict=True)
+        (names[layer], parts.array(part, names[layer]), part, start, outs[clip][:, layer])
+        for layer, clip, part, start in zip(*(c[order].tolist() for c in columns), strict=True)
     ]
-    for layer, clip, part, start in runs:
-        with parts.naming(part, names[layer]):
-            parts.array(part, names[layer]).prefetch(start, len(outs[clip]))
-    for layer, clip, part, start in runs:
-        with parts.naming(part, names[layer]):
-            parts.array(part, names[layer]).copy(start, outs[clip][:, layer], verify=verify)
+    for name, reader, part, start, out in runs:
+        with parts.naming(part, name):
+            reader.prefetch(start, len(out))
+    for name, reader, part, start, out in runs:
+        with parts.naming(part, name):
+            reader.copy(start, out, verify=verify)

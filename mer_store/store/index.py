@@ -141,20 +141,32 @@ class Index:
 
     def find(self, clip_ids: Sequence[str]) -> NDArray[np.int64]:
         """Return each clip's number, -1 where no part speaks of it."""
+        found = np.full(len(clip_ids), -1, dtype=np.int64)
         if not len(self.first) or not len(clip_ids):
-            return np.full(len(clip_ids), -1, dtype=np.int64)
-        wanted = hash_ids(clip_ids)
+            return found
         asked = np.array(clip_ids, dtype=np.str_)
+        wanted = hash_ids(asked)
         number = np.searchsorted(self.hashes, wanted)
-        found = np.full(len(wanted), -1, dtype=np.int64)
         left = np.arange(len(wanted))
         while len(left):
-            number, left, wanted = _still(number < len(self.hashes), number, left, wanted)
-            number, left, wanted = _still(self.hashes[number] == wanted, number, left, wanted)
+            inside = number < len(self.hashes)
+            if not inside.all():
+                number, left, wanted = number[inside], left[inside], wanted[inside]
+            same_hash = self.hashes[number] == wanted
+            if not same_hash.all():
+                number, left, wanted = number[same_hash], left[same_hash], wanted[same_hash]
             same = self.ids(number) == asked[left]
             found[left[same]] = number[same]
-            number, left, wanted = _still(~same, number + 1, left, wanted)
+            number, left, wanted = number[~same] + 1, left[~same], wanted[~same]
         return found
+
+    @cached_property
+    def ok_clips(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Numbers and ids of the clips that have features at any layer, sorted by id."""
+        numbers = np.flatnonzero(self.status == Status.OK)
+        ids = self.ids(numbers)
+        order = np.argsort(ids)
+        return numbers[order], tuple(ids[order].tolist())
 
     def ids(self, numbers: NDArray[np.int64]) -> NDArray[np.str_]:
         """Return the ids of clips given by number."""
@@ -192,10 +204,6 @@ class Index:
         has_none = self.status[number] == Status.OK
         reasons: list[str | None] = texts[np.where(has_none, -1, deciding["reason"])].tolist()
         return reasons
-
-
-def _still(keep: NDArray[np.bool_], *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    return tuple(array[keep] for array in arrays)
 
 
 def _served_names(parts: Sequence[PartInfo]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ def row_dtype(id_bytes: int, digest_bytes: int) -> np.dtype[np.void]:
     )
 
 
+@cache
 def _multipliers(n: int) -> NDArray[np.uint64]:
     """Return `n` fixed odd numbers that look random (splitmix64)."""
     z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -44,11 +46,11 @@ def _multipliers(n: int) -> NDArray[np.uint64]:
     return (z ^ (z >> np.uint64(31))) | np.uint64(1)
 
 
-def hash_ids(clip_ids: Sequence[str]) -> NDArray[np.uint64]:
+def hash_ids(clip_ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each clip id, the same on every machine, computed on all ids at once."""
     hashes = np.empty(len(clip_ids), dtype=np.uint64)
     for start in range(0, len(clip_ids), _HASH_BLOCK):
-        ids = np.array(clip_ids[start : start + _HASH_BLOCK], dtype=np.str_)
+        ids = np.asarray(clip_ids[start : start + _HASH_BLOCK], dtype=np.str_)
         points = (
             ids.view(np.uint32).reshape(len(ids), -1)
             if ids.itemsize

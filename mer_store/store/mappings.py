@@ -7,13 +7,28 @@ import weakref
 from collections import OrderedDict
 from functools import cached_property
 from threading import Lock
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+
+class Mapping:
+    """A file in memory, closed once nobody holds it."""
+
+    __slots__ = ("__weakref__", "chunks", "descriptor", "memory")
+
+    def __init__(self, memory: mmap.mmap, chunks: NDArray[Any], descriptor: int) -> None:
+        self.memory = memory
+        self.chunks = chunks
+        self.descriptor = descriptor
+        """Of the same file, to ask what of it is in memory."""
+        weakref.finalize(self, os.close, descriptor)
 
 
 class HasMapping(Protocol):
     """Something that maps a file, and can map it again."""
 
-    mapping: mmap.mmap | None
+    mapping: Mapping | None
 
 
 class Mappings:
@@ -25,9 +40,9 @@ class Mappings:
 
     @cached_property
     def limit(self) -> int:
-        """A quarter of the descriptors this process may open: each mapping holds one."""
+        """How many there may be: they use a quarter of the descriptors this process may open, two each."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return 4096 if soft == resource.RLIM_INFINITY else min(max(soft // 4, 16), 4096)
+        return 4096 if soft == resource.RLIM_INFINITY else min(max(soft // 8, 16), 4096)
 
     def used(self, owner: HasMapping) -> None:
         """Note that `owner` has just been read; drop the mapping that was not used for longest."""

@@ -1,6 +1,7 @@
 """The files of a part being written: one shard per array, and the texts any Zarr reader needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from mer_store.store.rows_file import RowsFile
 from mer_store.store.shard import CHUNK_ROWS, CHUNK_ROWS_NARROW, DTYPES, ArrayInfo, shard_path
 
 OFFSETS = "offsets"
+#: Threads that hash and write while the next rows are made.
+N_WRITING = 2
 
 
 class PartFiles:
@@ -25,7 +28,8 @@ class PartFiles:
     def __init__(self, folder: Path, layers: Sequence[Layer], stored_dtype: str) -> None:
         self._folder = folder
         self._layers = layers
-        self._stored_dtype = stored_dtype
+        self._stored_dtype = np.dtype(stored_dtype)
+        self._pool = ThreadPoolExecutor(N_WRITING, thread_name_prefix="store")
         self._arrays: dict[str, RowsFile] = {}
         self._counts: list[int] = []
         self._table_counts: dict[str, list[int]] = {}
@@ -35,12 +39,17 @@ class PartFiles:
         self,
         clip_id: str,
         layers: Mapping[Layer, NDArray[Any]],
+        wide: Collection[Layer],
         tables: Mapping[str, Mapping[str, NDArray[Any]]],
     ) -> None:
-        """Add one clip's rows: [T, D] per layer in the type to be stored, and its side tables."""
+        """Add one clip's rows, [T, D] per layer, and its side tables.
+
+        The layers in `wide` hold values that float16 does not: they are stored as float32. All others are
+        rounded to the stored type even where another clip made their array float32.
+        """
         checked = self._check(clip_id, layers, tables)
         for layer, rows in layers.items():
-            self._append_layer(str(layer), rows)
+            self._append_layer(str(layer), rows, wide=layer in wide)
         for table, columns in checked.items():
             counts = self._table_counts.setdefault(table, [])
             counts += [0] * (len(self._counts) - len(counts))
@@ -49,19 +58,22 @@ class PartFiles:
                 self._file(f"{table}/{column}", values, CHUNK_ROWS_NARROW).append(values)
         self._counts.append(len(next(iter(layers.values()))))
 
-    def _append_layer(self, name: str, rows: NDArray[Any]) -> None:
-        if name not in self._arrays:
+    def _append_layer(self, name: str, rows: NDArray[Any], *, wide: bool) -> None:
+        file = self._arrays.get(name)
+        if file is None:
             path = self._folder / name / "c" / "0" / "0"
-            self._arrays[name] = RowsFile(path, self._stored_dtype, rows.shape[1:], CHUNK_ROWS)
-        file = self._arrays[name]
-        if rows.dtype == np.float32 and file.dtype == np.float16:
+            file = RowsFile(path, self._stored_dtype, rows.shape[1:], CHUNK_ROWS, self._pool)
+            self._arrays[name] = file
+        if wide and file.dtype == np.float16:
             self._arrays[name] = file = file.widened()
+        elif not wide and file.dtype != self._stored_dtype:
+            rows = rows.astype(self._stored_dtype)
         file.append(rows)
 
     def _file(self, name: str, rows: NDArray[Any], chunk_rows: int) -> RowsFile:
         if name not in self._arrays:
             path = self._folder.joinpath(name, "c", *("0" for _ in rows.shape))
-            self._arrays[name] = RowsFile(path, rows.dtype, rows.shape[1:], chunk_rows)
+            self._arrays[name] = RowsFile(path, rows.dtype, rows.shape[1:], chunk_rows, self._pool)
         return self._arrays[name]
 
     def _check(
@@ -72,7 +84,7 @@ class PartFiles:
     ) -> dict[str, dict[str, NDArray[Any]]]:
         """Refuse what does not fit the clips before it, while nothing of this one is written."""
         for layer, rows in layers.items():
-            before = self._arrays.get(str(layer))
+            before = self._arrays.get(str(layer)) if self._arrays else None
             if before is not None and before.row_shape != rows.shape[1:]:
                 raise UsageError(
                     f"clip {clip_id}, layer {layer}: expected {before.row_shape[0]} wide, got {rows.shape[1]}"
@@ -126,8 +138,9 @@ class PartFiles:
         self._append_offsets()
         arrays: dict[str, ArrayInfo] = {}
         files: dict[str, FileFacts] = {}
-        for name, file in sorted(self._arrays.items()):
-            arrays[name], facts = file.finish()
+        finishing = {name: self._pool.submit(file.finish) for name, file in self._arrays.items()}
+        for name in sorted(finishing):
+            arrays[name], facts = finishing[name].result()
             if facts is not None:
                 files[shard_path(name, arrays[name])] = facts
         members = member_metadata(arrays)
@@ -158,6 +171,7 @@ class PartFiles:
         return FileFacts.of(text)
 
     def abandon(self) -> None:
-        """Close every file."""
+        """Close every file, once nothing is being written to it."""
+        self._pool.shutdown(cancel_futures=True)
         for file in self._arrays.values():
             file.abandon()

@@ -1,8 +1,6 @@
 """The parts of a feature set, opened for reading as they are needed."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,24 +55,23 @@ class Parts:
             self._offsets[part, prefix] = offsets
         return self._offsets[part, prefix]
 
-    @contextmanager
-    def naming(self, part: int, name: str) -> Iterator[None]:
+    def naming(self, part: int, name: str) -> "_Naming":
         """Say which part, layer and clips are hit where an array turns out to be damaged."""
-        try:
-            yield
-        except (ChunkDamaged, OSError) as error:
-            span = (
-                error.rows if isinstance(error, ChunkDamaged) and not name.endswith("/") else None
-            )
-            clip_ids = self._clips_of_rows(part, span)
-            more = f" and {len(clip_ids) - _N_NAMED} more" if len(clip_ids) > _N_NAMED else ""
-            info = self._index.parts[part]
-            raise StoreDamagedError(
-                f"{error}. Damaged: part {info.part_id}, {_label(name)}, "
-                f"clips {', '.join(clip_ids[:_N_NAMED])}{more}. "
-                f"`mer-store verify` lists all damage; pull the part again, or remove "
-                f"{self._folders.commit(info.part_id)} and extract these clips again"
-            ) from error
+        return _Naming(self, part, name)
+
+    def damage(self, error: Exception, part: int, name: str) -> StoreDamagedError:
+        """Return the error that names what is hit; table names end with a slash."""
+        span = error.rows if isinstance(error, ChunkDamaged) and not name.endswith("/") else None
+        clip_ids = self._clips_of_rows(part, span)
+        more = f" and {len(clip_ids) - _N_NAMED} more" if len(clip_ids) > _N_NAMED else ""
+        info = self._index.parts[part]
+        what = f"table {name[:-1]}" if name.endswith("/") else f"layer {name}"
+        return StoreDamagedError(
+            f"{error}. Damaged: part {info.part_id}, {what}, "
+            f"clips {', '.join(clip_ids[:_N_NAMED])}{more}. "
+            f"`mer-store verify` lists all damage; pull the part again, or remove "
+            f"{self._folders.commit(info.part_id)} and extract these clips again"
+        )
 
     def _clips_of_rows(self, part: int, span: tuple[int, int] | None) -> list[str]:
         rows = self._index.rows
@@ -88,8 +85,22 @@ class Parts:
         return ids
 
 
-def _label(name: str) -> str:
-    return f"table {name[:-1]}" if name.endswith("/") else f"layer {name}"
+class _Naming:
+    """Turns damage met inside a ``with`` into an error that names the clips."""
 
+    __slots__ = ("_name", "_part", "_parts")
 
-Reading = Callable[[ArrayReader], Any]
+    def __init__(self, parts: Parts, part: int, name: str) -> None:
+        self._parts, self._part, self._name = parts, part, name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, (ChunkDamaged, OSError)):
+            raise self._parts.damage(error, self._part, self._name) from error

@@ -32,7 +32,7 @@ class Reader:
     def single_rows(
         self,
         layers: Sequence[Layer],
-        clip_ids: Sequence[str],
+        clip_ids: Sequence[str] | None,
         dtype: DTypeLike | None,
         *,
         verify: bool,
@@ -40,7 +40,7 @@ class Reader:
         """Return [clips, layers, D]: the one row of each clip."""
         serving = self.serving(layers, clip_ids)
         stored, width = self._array_type(layers, serving)
-        out = np.empty((len(clip_ids), len(layers), width), stored if dtype is None else dtype)
+        out = np.empty((serving.shape[1], len(layers), width), stored if dtype is None else dtype)
         for number, layer in enumerate(layers):
             read_single_rows(
                 self.index, self.parts, str(layer), serving[number], out[:, number], verify=verify
@@ -50,7 +50,7 @@ class Reader:
     def runs(
         self,
         layers: Sequence[Layer],
-        clip_ids: Sequence[str],
+        clip_ids: Sequence[str] | None,
         dtype: DTypeLike | None,
         *,
         verify: bool,
@@ -58,7 +58,7 @@ class Reader:
         """Return one [T, layers, D] per clip."""
         serving = self.serving(layers, clip_ids)
         stored, width = self._array_type(layers, serving)
-        lengths = self._lengths(serving, clip_ids)
+        lengths = self._lengths(serving)
         out_type = stored if dtype is None else dtype
         outs = [np.empty((n, len(layers), width), out_type) for n in lengths.tolist()]
         read_runs(
@@ -77,7 +77,7 @@ class Reader:
         for _, positions in by_part(group.reshape(-1).astype(np.int32)):
             ordered = positions[np.argsort(index.rows["clip_row"][serving[0, positions]])]
             clip_ids = index.ids(numbers[ordered]).tolist()
-            lengths = self._lengths(serving[:, ordered], clip_ids)
+            lengths = self._lengths(serving[:, ordered])
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
             arrays = {
                 layer: self._joined(str(layer), serving[number, ordered], offsets, verify=verify)
@@ -101,8 +101,8 @@ class Reader:
                 reader.copy(start, out[begin:end], verify=verify)
         return out
 
-    def serving(self, names: Sequence[Layer], clip_ids: Sequence[str]) -> Serving:
-        """Find what serves each name of each clip.
+    def serving(self, names: Sequence[Layer], clip_ids: Sequence[str] | None) -> Serving:
+        """Find what serves each name of each clip; no clip ids are all clips that have features, sorted.
 
         Raises
         ------
@@ -114,15 +114,15 @@ class Reader:
             raise UsageError(
                 f"{self.spec.name}: no layer asked for; there are {describe_layers(index.layers)}"
             )
-        number = index.find(clip_ids)
-        serving = np.full((len(names), len(number)), -1, dtype=np.int32)
-        if (number >= 0).all():
-            for row, name in enumerate(names):
-                serving[row] = index.column(str(name))[number]
+        if clip_ids is None:
+            number, clip_ids = index.ok_clips
         else:
-            there = number >= 0
-            for row, name in enumerate(names):
-                serving[row, there] = index.column(str(name))[number[there]]
+            number = index.find(clip_ids)
+        serving = np.full((len(names), len(number)), -1, dtype=np.int32)
+        there = number >= 0
+        every = slice(None) if there.all() else there
+        for row, name in enumerate(names):
+            serving[row, every] = index.column(str(name))[number[every]]
         lacking = np.flatnonzero((serving < 0).any(axis=0))
         if len(lacking):
             lacking_ids = [clip_ids[n] for n in lacking.tolist()]
@@ -140,11 +140,12 @@ class Reader:
             f"{wanted.replace(' ', '')}`, or `mer-store show {lacking[0]}` to see why"
         )
 
-    def _lengths(self, serving: Serving, clip_ids: Sequence[str]) -> NDArray[np.int64]:
+    def _lengths(self, serving: Serving) -> NDArray[np.int64]:
         """Return [clips]: rows of each clip, the same in all layers."""
         lengths: NDArray[np.int64] = self.index.rows["n_rows"][serving]
         if len(serving) > 1 and (differ := (lengths != lengths[0]).any(axis=0)).any():
-            clip_id = clip_ids[int(np.flatnonzero(differ)[0])]
+            row = self.index.rows[serving[0, int(np.flatnonzero(differ)[0])]]
+            clip_id = row["clip_id"].decode()
             raise StoreDamagedError(
                 f"{self.spec.name}: clip {clip_id}: layers from different parts differ in length; "
                 f"read them one by one, and see `mer-store show {clip_id}`"
@@ -157,7 +158,7 @@ class Reader:
         infos = [
             self.index.parts[part].arrays[str(layer)]
             for layer, rows in zip(layers, serving, strict=True)
-            for part in set(self.index.rows["part"][rows].tolist())
+            for part in np.unique(self.index.rows["part"][rows]).tolist()
         ]
         if not infos:  # no clip asked for: the shape is that of any part
             names = {str(layer) for layer in layers}

@@ -2,7 +2,7 @@
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store.layout import open_inside, reading
-from mer_store.store.mappings import MAPPINGS
+from mer_store.store.mappings import MAPPINGS, Mapping
 from mer_store.store.shard import CRC_BYTES, ArrayInfo, shard_index, shard_path
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
 
-#: Below so many bytes a run of rows is one of many small ones: worth asking first whether it is in memory.
-_SMALL_RUN_BYTES = 1 << 15
-_N_PROBES = 32
+#: So many places are asked whether they are in memory before all of them are asked for.
+_N_PROBES = 16
 
 
 class ChunkDamaged(Exception):  # noqa: N818 - caught where the clips' names are known
@@ -48,11 +47,13 @@ class ShardReader:
     def __init__(self, part: Path, name: str, info: ArrayInfo) -> None:
         self.info = info
         self.dtype = np.dtype(info.dtype).newbyteorder("<")
+        self.mapping: Mapping | None = None
         self._part = part
         self._path = shard_path(name, info)
+        self._chunk_rows = info.chunk_rows or 1
+        self._row_bytes, self._stride = info.row_bytes, info.stride
         self._verified = np.zeros(info.n_chunks, dtype=bool)
         self._index_checked = False
-        self.mapping: mmap.mmap | None = None
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -72,7 +73,7 @@ class ShardReader:
                     f"{where}: expected {self.info.shard_bytes} bytes, got {n_bytes}"
                 )
             if not self._index_checked:
-                place = self.info.n_chunks * self.info.stride
+                place = self.info.n_chunks * self._stride
                 if os.pread(descriptor, self.info.index_bytes, place) != shard_index(self.info):
                     raise ChunkDamaged(f"{where}: the shard's index is wrong")
                 self._index_checked = True
@@ -80,107 +81,86 @@ class ShardReader:
         finally:
             os.close(descriptor)
 
-    def _mapped(self) -> mmap.mmap:
+    def _mapped(self) -> Mapping:
         """Return the shard mapped into memory."""
-        mapped = self.mapping
-        if mapped is None:
+        mapping = self.mapping
+        if mapping is None:
             with self._opened() as descriptor:
-                self.mapping = mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+                memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+                mapping = Mapping(memory, self._chunks_of(memory), os.dup(descriptor))
+            self.mapping = mapping
         MAPPINGS.used(self)
-        return mapped
+        return mapping
 
-    def _chunks(self, mapped: mmap.mmap) -> Array:
+    def _chunks_of(self, memory: mmap.mmap) -> Array:
         """Return the shard as [chunks, chunk rows, ...], stepping over the checksums."""
         info, itemsize = self.info, self.dtype.itemsize
-        inner = (info.row_bytes,) if len(info.shape) == 1 else (info.row_bytes, itemsize)
+        inner = (self._row_bytes,) if len(info.shape) == 1 else (self._row_bytes, itemsize)
         return np.ndarray(
-            (info.n_chunks, info.chunk_rows or 0, *info.shape[1:]),
+            (info.n_chunks, self._chunk_rows, *info.shape[1:]),
             self.dtype,
-            buffer=mapped,
-            strides=(info.stride, *inner),
+            buffer=memory,
+            strides=(self._stride, *inner),
         )
 
     # ---- random rows -------------------------------------------------------------------------------
 
-    def take(self, rows: Rows, out: Array, *, verify: bool) -> None:
-        """Read single `rows` into `out` [rows, ...], in the order given."""
+    def take(self, rows: Rows, *, verify: bool) -> Array:
+        """Return single rows [rows, ...], in the order given."""
         if not len(rows):
-            return
-        mapped = self._mapped()
-        chunk_rows = self.info.chunk_rows or 1
-        chunk, inside = np.divmod(rows, chunk_rows)
-        if verify:
-            self._verify(mapped, np.unique(chunk))
-        self._prefetch(
-            mapped, chunk * self.info.stride + inside * self.info.row_bytes, self.info.row_bytes
-        )
-        out[...] = self._chunks(mapped)[chunk, inside]
+            return np.empty((0, *self.info.shape[1:]), self.dtype)
+        mapping = self._mapped()
+        chunk, inside = np.divmod(rows, self._chunk_rows)
+        if verify and not self._verified[chunk].all():
+            self._verify(mapping, np.unique(chunk))
+        places = chunk * self._stride + inside * self._row_bytes
+        if not _in_memory(mapping, places[:: max(len(places) // _N_PROBES, 1)].tolist()):
+            _will_need(mapping, places, self._row_bytes)
+        taken: Array = mapping.chunks[chunk, inside]
+        return taken
 
     def copy(self, start: int, out: Array, *, verify: bool) -> None:
         """Read the run of ``len(out)`` rows from `start` into `out`."""
-        n_rows, chunk_rows = len(out), self.info.chunk_rows or 1
+        n_rows = len(out)
         if not n_rows:
             return
-        mapped = self._mapped()
-        if verify:
-            self._verify(
-                mapped, np.arange(start // chunk_rows, (start + n_rows - 1) // chunk_rows + 1)
-            )
-        chunks = self._chunks(mapped)
+        mapping = self._mapped()
+        chunk, inside = divmod(start, self._chunk_rows)
+        end_chunk = (start + n_rows - 1) // self._chunk_rows + 1
+        if verify and not self._verified[chunk:end_chunk].all():
+            self._verify(mapping, np.arange(chunk, end_chunk))
         done = 0
         while done < n_rows:
-            chunk, inside = divmod(start + done, chunk_rows)
-            n = min(n_rows - done, chunk_rows - inside)
-            out[done : done + n] = chunks[chunk, inside : inside + n]
+            n = min(n_rows - done, self._chunk_rows - inside)
+            out[done : done + n] = mapping.chunks[chunk, inside : inside + n]
             done += n
+            chunk, inside = chunk + 1, 0
 
     def prefetch(self, start: int, n_rows: int) -> None:
-        """Ask for a run of rows without waiting for it."""
+        """Ask for a run of rows without waiting for it, unless it is in memory."""
         if not n_rows:
             return
-        chunk_rows = self.info.chunk_rows or 1
-        first, last = divmod(start, chunk_rows), divmod(start + n_rows - 1, chunk_rows)
-        begin, end = (c * self.info.stride + i * self.info.row_bytes for c, i in (first, last))
-        _will_need(self._mapped(), begin, end + self.info.row_bytes - begin)
+        mapping = self._mapped()
+        first, last = divmod(start, self._chunk_rows), divmod(start + n_rows - 1, self._chunk_rows)
+        begin, end = (c * self._stride + i * self._row_bytes for c, i in (first, last))
+        if not _in_memory(mapping, (begin, (begin + end) // 2, end)):
+            _will_need(mapping, np.array([begin]), end + self._row_bytes - begin)
 
-    def _prefetch(self, mapped: mmap.mmap, places: Rows, n_bytes: int) -> None:
-        """Ask for many runs at once, unless a sample of them is in memory already."""
-        if n_bytes <= _SMALL_RUN_BYTES and self._in_memory(places, n_bytes):
-            return
-        for place in np.sort(places).tolist():
-            _will_need(mapped, place, n_bytes)
-
-    def _in_memory(self, places: Rows, n_bytes: int) -> bool:
-        if not hasattr(os, "RWF_NOWAIT"):
-            return False
-        buffer = bytearray(n_bytes)
-        sample = places[:: max(len(places) // _N_PROBES, 1)].tolist()
-        with self._opened() as descriptor:
-            try:
-                return all(
-                    os.preadv(descriptor, [buffer], at, os.RWF_NOWAIT) == n_bytes for at in sample
-                )
-            except OSError:  # not in memory, or a file system that cannot say
-                return False
-
-    def _verify(self, mapped: mmap.mmap, chunks: NDArray[np.int64]) -> None:
+    def _verify(self, mapping: Mapping, chunks: NDArray[np.int64]) -> None:
         """Check the checksums of chunks that were not checked before."""
         fresh = chunks[~self._verified[chunks]]
-        if not len(fresh):
-            return
-        self._prefetch(mapped, fresh * self.info.stride, self.info.stride)
-        data = np.frombuffer(mapped, dtype=np.uint8)
-        for chunk in fresh.tolist():
-            place = chunk * self.info.stride
-            self._check(chunk, data[place : place + self.info.stride])
+        places = fresh * self._stride
+        if not _in_memory(mapping, places[:: max(len(places) // _N_PROBES, 1)].tolist()):
+            _will_need(mapping, places, self._stride)
+        data = np.frombuffer(mapping.memory, dtype=np.uint8)
+        for chunk, place in zip(fresh.tolist(), places.tolist(), strict=True):
+            end = place + self._stride - CRC_BYTES
+            self._check(chunk, data[place:end], data[end : end + CRC_BYTES].tobytes())
 
-    def _check(self, chunk: int, data: Array) -> None:
-        self._check_crc(chunk, data[:-CRC_BYTES], data[-CRC_BYTES:].tobytes())
-
-    def _check_crc(self, chunk: int, data: Array, crc: bytes) -> None:
+    def _check(self, chunk: int, data: Array, crc: bytes) -> None:
         if google_crc32c.value(data) != int.from_bytes(crc, "little"):
-            chunk_rows = self.info.chunk_rows or 1
-            span = (chunk * chunk_rows, min((chunk + 1) * chunk_rows, self.info.n_rows))
+            first = chunk * self._chunk_rows
+            span = (first, min(first + self._chunk_rows, self.info.n_rows))
             raise ChunkDamaged(f"{self._part / self._path}: chunk {chunk}: checksum differs", span)
         self._verified[chunk] = True
 
@@ -191,20 +171,18 @@ class ShardReader:
         info = self.info
         if not info.n_rows:
             return
-        chunk_rows = info.chunk_rows or 1
-        buffer = np.empty((chunk_rows, *info.shape[1:]), self.dtype)
+        buffer = np.empty((self._chunk_rows, *info.shape[1:]), self.dtype)
         with self._opened() as descriptor:
             for chunk in range(info.n_chunks):
                 self._read_chunk(descriptor, chunk, buffer, verify=verify)
-                start = chunk * chunk_rows
+                start = chunk * self._chunk_rows
                 yield start, buffer[: info.n_rows - start]
 
     def read(self, out: Array, *, verify: bool) -> None:
         """Read the whole array into contiguous `out` of its dtype, with no copy between."""
-        info = self.info
+        info, chunk_rows = self.info, self._chunk_rows
         if not info.n_rows:
             return
-        chunk_rows = info.chunk_rows or 1
         n_whole = info.n_rows // chunk_rows
         with self._opened() as descriptor:
             for chunk in range(n_whole):
@@ -217,15 +195,26 @@ class ShardReader:
 
     def _read_chunk(self, descriptor: int, chunk: int, out: Array, *, verify: bool) -> None:
         crc = bytearray(CRC_BYTES)
-        n_bytes = os.preadv(
-            descriptor, [out.reshape(-1).view(np.uint8).data, crc], chunk * self.info.stride
-        )
-        if n_bytes != self.info.stride:
+        data = out.reshape(-1).view(np.uint8).data
+        if os.preadv(descriptor, [data, crc], chunk * self._stride) != self._stride:
             raise ChunkDamaged(f"{self._part / self._path}: chunk {chunk}: cut short while reading")
         if verify:
-            self._check_crc(chunk, out, bytes(crc))
+            self._check(chunk, out, bytes(crc))
 
 
-def _will_need(mapped: mmap.mmap, place: int, n_bytes: int) -> None:
-    begin = place - place % mmap.PAGESIZE
-    mapped.madvise(mmap.MADV_WILLNEED, begin, place + n_bytes - begin)
+def _in_memory(mapping: Mapping, places: Sequence[int]) -> bool:
+    """Tell whether the bytes at all of `places` are in memory, as far as the system can say."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return False
+    byte = bytearray(1)
+    try:
+        return all(os.preadv(mapping.descriptor, [byte], at, os.RWF_NOWAIT) for at in places)
+    except OSError:  # not in memory, or a file system that cannot say
+        return False
+
+
+def _will_need(mapping: Mapping, places: Rows, n_bytes: int) -> None:
+    """Ask for runs of bytes, from front to back, without waiting for them."""
+    for place in np.sort(places).tolist():
+        begin = place - place % mmap.PAGESIZE
+        mapping.memory.madvise(mmap.MADV_WILLNEED, begin, place + n_bytes - begin)

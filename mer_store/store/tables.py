@@ -14,7 +14,9 @@ from mer_store.store.reader import Reader
 Table = dict[str, NDArray[Any]]
 
 
-def read_table(reader: Reader, name: str, clip_ids: Sequence[str], *, verify: bool) -> list[Table]:
+def read_table(
+    reader: Reader, name: str, clip_ids: Sequence[str] | None, *, verify: bool
+) -> list[Table]:
     """Read one table: column -> [n] or [n, k], for each clip in the order asked.
 
     Raises
@@ -29,7 +31,7 @@ def read_table(reader: Reader, name: str, clip_ids: Sequence[str], *, verify: bo
         there = ", ".join(other[:-1] for other in index.names if other.endswith("/")) or "none"
         raise UsageError(f"{reader.spec.name}: no table {name!r}; there is: {there}")
     (serving,) = reader.serving([prefix], clip_ids)
-    tables: list[Table] = [{} for _ in clip_ids]
+    tables: list[Table] = [{} for _ in serving]
     for part, positions in by_part(index.rows["part"][serving]):
         offsets = reader.parts.offsets(part, prefix, verify=verify)
         clip_rows = index.rows["clip_row"][serving[positions]]

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 _MAX_REASON_CHARS = 1000
 _FLOAT16_INF = 0x7C00
+#: The smallest numbers that round to infinity.
+_FLOAT16_LIMIT = 65520.0
+_FLOAT32_LIMIT = 2.0**128 - 2.0**103
+#: Up to so many values BLAS stays in one thread.
+_QUICK_VALUES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,8 @@ class PartWriter:
         self.spec = feature_set.spec
         self.layers = sort_layers(layers)
         self.attempt = attempt
+        self._one_row = self.spec.level == "utterance"
+        self._narrow = self.spec.stored_dtype == "float16"
         self._feature_set = feature_set
         self._folders = Folders(feature_set.path)
         self._versions = dict(versions or {})
@@ -126,15 +133,17 @@ class PartWriter:
         if clip.status != "ok":
             return self._enter(clip, clip.status, clip.reason or "no reason was given", 0)
         layers = {layer: self._rows(clip, layer) for layer in self.layers}
-        if len({len(rows) for rows in layers.values()}) != 1:
+        if len(self.layers) > 1 and len({len(rows) for rows in layers.values()}) != 1:
             shapes = ", ".join(f"{layer}: {rows.shape}" for layer, rows in layers.items())
             raise UsageError(f"clip {clip.clip_id}: layers differ in length: {shapes}")
-        stored = self._stored(layers)
-        if isinstance(stored, str):
-            return self._enter(clip, "failed", stored, 0)
+        fits = {layer: self._fits(rows) for layer, rows in layers.items()}
+        if None in fits.values():
+            named = describe_layers(layer for layer, fit in fits.items() if fit is None)
+            return self._enter(clip, "failed", f"non-finite values in layer {named}", 0)
+        wide = {layer for layer, fit in fits.items() if not fit}
         try:
             with writing(self._folders.path):
-                self._files.append(clip.clip_id, stored, clip.tables)
+                self._files.append(clip.clip_id, layers, wide, clip.tables)
         except UsageError:
             raise
         except BaseException:
@@ -204,27 +213,30 @@ class PartWriter:
             raise UsageError(
                 f"clip {clip.clip_id}, layer {layer}: expected floats [T, D], got {rows.dtype} {rows.shape}"
             )
-        if self.spec.level == "utterance" and len(rows) != 1:
+        if self._one_row and len(rows) != 1:
             raise UsageError(
                 f"clip {clip.clip_id}, layer {layer}: expected one row, got {rows.shape}"
             )
         return rows
 
-    def _stored(self, layers: Mapping[Layer, NDArray[Any]]) -> dict[Layer, NDArray[Any]] | str:
-        """Return the rows as they are stored, or the reason why they cannot be."""
-        stored: dict[Layer, NDArray[Any]] = {}
-        with np.errstate(over="ignore"):
-            for layer, rows in layers.items():
-                if self.spec.stored_dtype == "float16":
-                    half = rows.astype(np.float16, copy=False)
-                    if not half.size or (half.view(np.uint16) & 0x7FFF).max() < _FLOAT16_INF:
-                        stored[layer] = half
-                        continue
-                # Not float16: these rows widen their array, and keep every digit that float32 has.
-                stored[layer] = rows.astype(np.float32, copy=False)
-                if not np.isfinite(stored[layer]).all():
-                    return f"non-finite values in layer {layer}"
-        return stored
+    def _fits(self, rows: NDArray[Any]) -> bool | None:
+        """Tell whether rows can be stored in the spec's type; None where some value is not finite."""
+        if not rows.size:
+            return True
+        if rows.dtype == np.float16:
+            return True if (rows.view(np.uint16) & 0x7FFF).max() < _FLOAT16_INF else None
+        limit = _FLOAT16_LIMIT if self._narrow else _FLOAT32_LIMIT
+        # No value is above the root of the sum of squares: mostly, one quick pass tells all.
+        if rows.size <= _QUICK_VALUES and np.vdot(rows, rows) < limit * limit / 2:
+            return True
+        # NaN and infinity are among the extremes wherever they are.
+        low, high = float(rows.min()), float(rows.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return None
+        extreme = max(-low, high)
+        if extreme < limit:
+            return True
+        return False if self._narrow and extreme < _FLOAT32_LIMIT else None
 
     def _enter(self, clip: ClipRows, status: str, reason: str | None, n_rows: int) -> LedgerRow:
         if reason is not None:

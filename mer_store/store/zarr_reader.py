@@ -81,11 +81,11 @@ class ZarrReader:
         if n_bytes > MAX_CHUNK_BYTES:
             raise ChunkDamaged(f"{self._part / path}: refused: a chunk of {n_bytes} bytes")
 
-    def take(self, rows: Rows, out: Array, *, verify: bool) -> None:  # noqa: ARG002
-        """Read single `rows` into `out` [rows, ...], in the order given."""
-        if len(rows):
-            wanted, back = np.unique(rows, return_inverse=True)
-            out[...] = self._array.oindex[wanted][back]
+    def take(self, rows: Rows, *, verify: bool) -> Array:  # noqa: ARG002
+        """Return single rows [rows, ...], in the order given."""
+        wanted, back = np.unique(rows, return_inverse=True)
+        taken: Array = self._array.oindex[wanted][back]
+        return taken
 
     def copy(self, start: int, out: Array, *, verify: bool) -> None:  # noqa: ARG002
         """Read the run of ``len(out)`` rows from `start` into `out`."""
