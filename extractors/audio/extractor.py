@@ -172,8 +172,7 @@ class AudioExtractor:
         if not wanted:
             return [States() for _ in batch]
         clips = [self._pieces(loaded.payload) for loaded in batch]
-        waveforms = [piece for pieces in clips for piece in pieces]
-        rows = (row for group in self._groups(waveforms) for row in self._run(group, want))
+        rows = (row for group in self._groups(clips) for row in self._run(group, want))
         return [_outcome([next(rows) for _ in pieces], want) for pieces in clips]
 
     def _require_layers(self, wanted: Iterable[Layer]) -> None:
@@ -190,14 +189,14 @@ class AudioExtractor:
             return [samples]
         return list(samples.reshape(-1, n_chunk))
 
-    def _groups(self, waveforms: Sequence[Floats]) -> Iterator[Sequence[Floats]]:
-        """Cut a batch where the chunks of one long clip alone would be over the limit."""
-        start = 0
-        for end in range(1, len(waveforms) + 1):
-            longest = max(map(len, waveforms[start : end + 1]))
-            if end == len(waveforms) or longest * (end + 1 - start) > self.batch_limit:
-                yield waveforms[start:end]
-                start = end
+    def _groups(self, clips: Sequence[Sequence[Floats]]) -> Iterator[Sequence[Floats]]:
+        """Give a batch as it came, but the chunks of one long clip no more at a time than the limit."""
+        waveforms = [piece for pieces in clips for piece in pieces]
+        n_at_once = max(1, len(waveforms))
+        if len(clips) == 1:
+            n_at_once = max(1, self.batch_limit // len(waveforms[0]))
+        for start in range(0, len(waveforms), n_at_once):
+            yield waveforms[start : start + n_at_once]
 
     def _run(self, waveforms: Sequence[Floats], want: Want) -> list[Rows | ClipProblem]:
         """Return one outcome per waveform; on a GPU without memory for all, half of them at a time."""
