@@ -18,8 +18,9 @@ from mer_store.store.rows_file import RowsFile
 from mer_store.store.shard import CHUNK_ROWS, CHUNK_ROWS_NARROW, DTYPES, ArrayInfo, shard_path
 
 OFFSETS = "offsets"
-#: Threads that hash and write while the next rows are made.
-N_WRITING = 2
+#: Threads that hash and write while the next rows are made. At the end they wait for the disk, and files
+#: that are synced at once share the file system's own commits.
+N_WRITING = 8
 
 
 class PartFiles:
@@ -144,14 +145,14 @@ class PartFiles:
             if facts is not None:
                 files[shard_path(name, arrays[name])] = facts
         members = member_metadata(arrays)
-        for name, member in members.items():
-            path = f"{name}/{GROUP_FILE}"
-            files[path] = self._write_text(path, to_text(member))
+        texts = {f"{name}/{GROUP_FILE}": to_text(member) for name, member in members.items()}
+        files |= {path: FileFacts.of(text) for path, text in texts.items()}
         record = CommitRecord(
             fingerprint, part_id, attempt, tuple(self._layers), ledger, arrays, files, versions
         )
         text = to_text(part_metadata(members, {ATTRIBUTE: record.to_values()}))
-        self._write_text(GROUP_FILE, text)
+        texts[GROUP_FILE] = text
+        list(self._pool.map(self._write_text, texts, texts.values()))
         return with_group_file(record, text)
 
     def _append_offsets(self) -> None:
@@ -164,11 +165,10 @@ class PartFiles:
             offsets[len(lengths) + 1 :] = offsets[len(lengths)]
             self._file(prefix + OFFSETS, offsets, CHUNK_ROWS_NARROW).append(offsets)
 
-    def _write_text(self, path: str, text: bytes) -> FileFacts:
+    def _write_text(self, path: str, text: bytes) -> None:
         place = self._folder / path
         make_folder(place.parent)
         write_file(place, text)
-        return FileFacts.of(text)
 
     def abandon(self) -> None:
         """Close every file, once nothing is being written to it."""

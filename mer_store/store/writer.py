@@ -140,7 +140,7 @@ class PartWriter:
         if None in fits.values():
             named = describe_layers(layer for layer, fit in fits.items() if fit is None)
             return self._enter(clip, "failed", f"non-finite values in layer {named}", 0)
-        wide = {layer for layer, fit in fits.items() if not fit}
+        wide = [layer for layer, fit in fits.items() if not fit]
         try:
             with writing(self._folders.path):
                 self._files.append(clip.clip_id, layers, wide, clip.tables)
@@ -227,7 +227,7 @@ class PartWriter:
             return True if (rows.view(np.uint16) & 0x7FFF).max() < _FLOAT16_INF else None
         limit = _FLOAT16_LIMIT if self._narrow else _FLOAT32_LIMIT
         # No value is above the root of the sum of squares: mostly, one quick pass tells all.
-        if rows.size <= _QUICK_VALUES and np.vdot(rows, rows) < limit * limit / 2:
+        if rows.size <= _QUICK_VALUES and float(np.vdot(rows, rows)) < limit * limit / 2:
             return True
         # NaN and infinity are among the extremes wherever they are.
         low, high = float(rows.min()), float(rows.max())
