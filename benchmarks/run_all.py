@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ORDER = ("storage.py", "decoding.py", "clips.py", "nothing_to_do.py", "text_model.py", "extract_audio.py")
+ORDER = (
+    "storage.py",
+    "decoding.py",
+    "clips.py",
+    "nothing_to_do.py",
+    "audio_model.py",
+    "text_model.py",
+    "extract_audio.py",
+)
 
 
 def main() -> None:
@@ -13,7 +21,7 @@ def main() -> None:
     failed = []
     for name in ORDER:
         print(f"\n== {name}", flush=True)
-        if subprocess.run([sys.executable, str(HERE / name), *sys.argv[1:]], check=False).returncode:
+        if subprocess.run([sys.executable, str(HERE / name)], check=False).returncode:
             failed.append(name)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
