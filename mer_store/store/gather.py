@@ -83,7 +83,7 @@ def read_runs(
     ]
     for name, reader, part, start, out in runs:
         with parts.naming(part, name):
-            reader.prefetch(start, len(out))
+            reader.prefetch(start, len(out), verify=verify)
     for name, reader, part, start, out in runs:
         with parts.naming(part, name):
             reader.copy(start, out, verify=verify)

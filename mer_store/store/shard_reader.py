@@ -3,7 +3,7 @@
 import mmap
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ Rows = NDArray[np.int64]
 
 #: So many places are asked whether they are in memory before all of them are asked for.
 _N_PROBES = 16
+#: Reading from front to back, so many bytes are asked for at once: the system reads ahead by what is asked.
+_BATCH_BYTES = 1 << 22
 
 
 class ChunkDamaged(Exception):  # noqa: N818 - caught where the clips' names are known
@@ -136,12 +138,14 @@ class ShardReader:
             done += n
             chunk, inside = chunk + 1, 0
 
-    def prefetch(self, start: int, n_rows: int) -> None:
-        """Ask for a run of rows without waiting for it, unless it is in memory."""
+    def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
+        """Ask for a run of rows, and what is needed to check them, without waiting for it."""
         if not n_rows:
             return
         mapping = self._mapped()
         first, last = divmod(start, self._chunk_rows), divmod(start + n_rows - 1, self._chunk_rows)
+        if verify and not self._verified[first[0] : last[0] + 1].all():
+            first, last = (first[0], 0), (last[0], self._chunk_rows - 1)
         begin, end = (c * self._stride + i * self._row_bytes for c, i in (first, last))
         if not _in_memory(mapping, (begin, (begin + end) // 2, end)):
             _will_need(mapping, np.array([begin]), end + self._row_bytes - begin)
@@ -167,16 +171,16 @@ class ShardReader:
     # ---- the whole array ---------------------------------------------------------------------------
 
     def stream(self, *, verify: bool) -> Iterator[tuple[int, Array]]:
-        """Yield (first row, rows) chunk by chunk; the rows are overwritten by the next chunk."""
+        """Yield (first row, rows) piece by piece; the rows are overwritten by the next piece."""
         info = self.info
-        if not info.n_rows:
-            return
-        buffer = np.empty((self._chunk_rows, *info.shape[1:]), self.dtype)
-        with self._opened() as descriptor:
-            for chunk in range(info.n_chunks):
-                self._read_chunk(descriptor, chunk, buffer, verify=verify)
+        n_batch = self._batch_chunks
+        buffer = np.empty((n_batch * self._chunk_rows, *info.shape[1:]), self.dtype)
+        with self._opened() if info.n_rows else nullcontext(-1) as descriptor:
+            for chunk in range(0, info.n_chunks, n_batch):
+                n_chunks = min(n_batch, info.n_chunks - chunk)
+                self._read_chunks(descriptor, chunk, n_chunks, buffer, verify=verify)
                 start = chunk * self._chunk_rows
-                yield start, buffer[: info.n_rows - start]
+                yield start, buffer[: min(n_chunks * self._chunk_rows, info.n_rows - start)]
 
     def read(self, out: Array, *, verify: bool) -> None:
         """Read the whole array into contiguous `out` of its dtype, with no copy between."""
@@ -185,21 +189,36 @@ class ShardReader:
             return
         n_whole = info.n_rows // chunk_rows
         with self._opened() as descriptor:
-            for chunk in range(n_whole):
-                start = chunk * chunk_rows
-                self._read_chunk(descriptor, chunk, out[start : start + chunk_rows], verify=verify)
+            for chunk in range(0, n_whole, self._batch_chunks):
+                n_chunks = min(self._batch_chunks, n_whole - chunk)
+                place = out[chunk * chunk_rows : (chunk + n_chunks) * chunk_rows]
+                self._read_chunks(descriptor, chunk, n_chunks, place, verify=verify)
             if n_whole < info.n_chunks:
                 last = np.empty((chunk_rows, *info.shape[1:]), self.dtype)
-                self._read_chunk(descriptor, n_whole, last, verify=verify)
+                self._read_chunks(descriptor, n_whole, 1, last, verify=verify)
                 out[n_whole * chunk_rows :] = last[: info.n_rows - n_whole * chunk_rows]
 
-    def _read_chunk(self, descriptor: int, chunk: int, out: Array, *, verify: bool) -> None:
-        crc = bytearray(CRC_BYTES)
-        data = out.reshape(-1).view(np.uint8).data
-        if os.preadv(descriptor, [data, crc], chunk * self._stride) != self._stride:
-            raise ChunkDamaged(f"{self._part / self._path}: chunk {chunk}: cut short while reading")
-        if verify:
-            self._check(chunk, out, bytes(crc))
+    @property
+    def _batch_chunks(self) -> int:
+        """Chunks that are read by one call; a call takes at most 1,024 pieces."""
+        return max(min(_BATCH_BYTES // self._stride, self.info.n_chunks, 512), 1)
+
+    def _read_chunks(
+        self, descriptor: int, first: int, n_chunks: int, out: Array, *, verify: bool
+    ) -> None:
+        """Read chunks into the front of contiguous `out`, their checksums beside it."""
+        n_bytes = self.info.chunk_bytes
+        data = out.reshape(-1).view(np.uint8)
+        chunks = [data[n * n_bytes : (n + 1) * n_bytes] for n in range(n_chunks)]
+        checksums = [bytearray(CRC_BYTES) for _ in chunks]
+        pieces: list[memoryview | bytearray] = []
+        for chunk, checksum in zip(chunks, checksums, strict=True):
+            pieces += [chunk.data, checksum]
+        if os.preadv(descriptor, pieces, first * self._stride) != n_chunks * self._stride:
+            where = self._part / self._path
+            raise ChunkDamaged(f"{where}: chunk {first}: cut short while reading")
+        for number, checksum in enumerate(checksums if verify else []):
+            self._check(first + number, chunks[number], bytes(checksum))
 
 
 def _in_memory(mapping: Mapping, places: Sequence[int]) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -168,7 +169,9 @@ class Store:
 
 
 def _folders(path: Path) -> list[Path]:
-    return [entry for entry in _entries(path) if entry.is_dir() and not entry.name.startswith(".")]
+    # Not is_dir(): newer Pythons answer False where permission is denied.
+    entries = [entry for entry in _entries(path) if not entry.name.startswith(".")]
+    return [entry for entry in entries if stat.S_ISDIR(entry.stat().st_mode)]
 
 
 def _entries(path: Path) -> list[Path]:

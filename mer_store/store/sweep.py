@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -38,11 +39,9 @@ def sweep(feature_set_path: Path) -> Swept:
             *_names(folders.tmp),
             *(p for p in _names(folders.commits) if p.name.startswith(".")),
         ]
-        dead = [path for path in left if _is_dead(path)]
-        for path in dead:
-            _remove(path)
+        n_removed = sum(_remove(path) for path in left if _is_dead(path))
         done, broken = _roll_forward(folders)
-    return Swept(len(dead), done, broken)
+    return Swept(n_removed, done, broken)
 
 
 def _roll_forward(folders: Folders) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -86,11 +85,14 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
+def _remove(path: Path) -> bool:
+    """Remove what a dead writer left; what is another user's stays until that user sweeps."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):
+            path.unlink(missing_ok=True)
+    return not os.path.lexists(path)
 
 
 def _names(path: Path) -> list[Path]:

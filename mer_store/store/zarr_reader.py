@@ -92,7 +92,7 @@ class ZarrReader:
         if len(out):
             out[...] = self._array[start : start + len(out)]
 
-    def prefetch(self, start: int, n_rows: int) -> None:
+    def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
         """Do nothing: zarr reads when it is asked."""
 
     def stream(self, *, verify: bool) -> Iterator[tuple[int, NDArray[Any]]]:  # noqa: ARG002
