@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from pipelines.interrupt import shield
 from pipelines.part import Report, make_part
+from pipelines.progress import Progress
 from pipelines.run import Crew
 from pipelines.work import PartReport, PartWork
 
@@ -27,24 +29,28 @@ class LocalCrew:
         """One."""
         return 1
 
-    def lost(self, error: BaseException) -> bool:  # noqa: ARG002
-        """Return False: a worker that dies here takes the run along."""
-        return False
+    def lost(self, error: BaseException) -> int:  # noqa: ARG002
+        """Return 0: a worker that dies here takes the run along."""
+        return 0
 
 
 @contextmanager
 def gather_crew(
-    report: Report, n_workers: int | None = None, scheduler: str | None = None
+    progress: Progress,
+    n_workers: int | None = None,
+    scheduler: str | None = None,
+    device: str = "auto",
 ) -> Iterator[Crew]:
     """Yield this process's crew, or dask's where `n_workers` or a `scheduler` address is given."""
     if n_workers or scheduler:
         from pipelines.cluster import dask_crew
 
-        with dask_crew(report, n_workers, scheduler) as crew:
+        with dask_crew(progress.add, progress.say, n_workers, scheduler, device) as crew:
             yield crew
         return
-    pool = ThreadPoolExecutor(1, thread_name_prefix="extract")
+    pool = ThreadPoolExecutor(1, thread_name_prefix="extract", initializer=shield)
     try:
-        yield LocalCrew(pool, report)
+        yield LocalCrew(pool, progress.add)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # No waiting: the run is through, or somebody insisted on its end.
+        pool.shutdown(wait=False, cancel_futures=True)

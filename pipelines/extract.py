@@ -1,8 +1,7 @@
 """Extraction from end to end: clips and a store in, committed parts out."""
 
-import os
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from extractors.contract import Extractor, ExtractorRequest, Identity, Source
@@ -16,6 +15,7 @@ from mer_store.store.store import Store
 from pipelines.crews import gather_crew
 from pipelines.freshness import Freshness
 from pipelines.interrupt import StopFile, stop_on_signal
+from pipelines.machine import n_cpus
 from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.run import RunReport, run_parts
@@ -39,7 +39,8 @@ class ExtractSettings:
     part_clips: int = 1024
     n_workers: int | None = None
     scheduler: str | None = None
-    n_decoders: int = field(default_factory=lambda: max(1, min(8, (os.cpu_count() or 2) - 1)))
+    n_decoders: int | None = None
+    """Decoding threads beside each model; None is a worker's share of this machine's cores."""
     batch_limit: int | None = None
     retry_failed: bool = False
 
@@ -91,11 +92,14 @@ class Extraction:
         """Make the planned parts. Ctrl-C commits what is done and returns with ``stopped`` set."""
         if not self.plan.parts:
             return RunReport()
-        progress = Progress(self.settings.request.modality, self.plan.n_to_do)
+        settings = self.settings
+        progress = Progress(settings.request.modality, self.plan.n_to_do)
         with (
             closing(progress),
             stop_on_signal(self.stop),
-            gather_crew(progress.add, self.settings.n_workers, self.settings.scheduler) as crew,
+            gather_crew(
+                progress, settings.n_workers, settings.scheduler, settings.request.device
+            ) as crew,
         ):
             return run_parts(self.plan.parts, crew, progress, self.stop)
 
@@ -131,7 +135,7 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
         request=settings.request,
         sources=(),
         levels=(),
-        n_decoders=settings.n_decoders,
+        n_decoders=settings.n_decoders or n_decoders(settings.n_workers or 1),
         batch_limit=settings.batch_limit,
         stop_path=str(stop.path.absolute()),
     )
@@ -141,6 +145,11 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
         rejected=rejected, part_clips=settings.part_clips, retry_failed=settings.retry_failed,
     )  # fmt: skip
     return Extraction(store, extractor, settings, wanted, sources, plan, stop)
+
+
+def n_decoders(n_workers: int) -> int:
+    """Return how many decoding threads each of `n_workers` here gets: its cores but the model's own."""
+    return max(1, min(8, n_cpus() // n_workers - 1))
 
 
 def estimate_bytes(extraction: Extraction, n_samples: int = 8) -> int:

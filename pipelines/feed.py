@@ -1,8 +1,8 @@
 """The feed: reading and decoding in threads, a bounded way ahead of the model."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from extractors.contract import ClipFailed, ClipProblem, Extractor, Loaded, Origin, Source
@@ -10,6 +10,7 @@ from extractors.contract import ClipFailed, ClipProblem, Extractor, Loaded, Orig
 #: Decoded clips waiting, at most; and their size, in batches of the extractor.
 MAX_CLIPS_AHEAD = 128
 MAX_BATCHES_AHEAD = 4
+POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,16 @@ def one_line(error: BaseException) -> str:
 
 
 def feed(
-    extractor: Extractor, sources: Sequence[Source], n_threads: int, batch_limit: int
+    extractor: Extractor,
+    sources: Sequence[Source],
+    n_threads: int,
+    batch_limit: int,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Fetched]:
-    """Decode `sources` in `n_threads`, in order, staying a bounded way ahead of whoever consumes."""
+    """Decode `sources` in `n_threads`, in order, staying a bounded way ahead of whoever consumes.
+
+    Ends early once `stopped` says so, even while a long clip is being decoded.
+    """
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
     waiting: deque[Future[Fetched]] = deque()
     remaining = iter(sources)
@@ -60,9 +68,12 @@ def feed(
                 waiting.append(pool.submit(fetch, extractor, source))
             if not waiting:
                 return
+            while not wait([waiting[0]], timeout=POLL_S).done:
+                if stopped():
+                    return
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _size(waiting: deque[Future[Fetched]]) -> int:

@@ -1,5 +1,6 @@
 """Freshness: whether the bytes a clip was extracted from are still the bytes it has."""
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from tqdm import tqdm
 from extractors.contract import ClipProblem, Extractor, Source
 from mer_store.clips.seen import SeenMedia
 from mer_store.store.ledger import Ledger
+from pipelines.progress import line_options
+
+REMEMBER_EVERY = 256
 
 
 @dataclass(frozen=True)
@@ -82,19 +86,29 @@ class Freshness:
         known = self._seen.get_many(keys.values())
         self._digests |= {row: known[key] for row, key in keys.items() if key in known}
         rows_left = [row for row in rows_left if row not in self._digests]
-        with ThreadPoolExecutor(self._n_threads) as pool:
-            found = pool.map(self._hash, rows_left)
-            show = tqdm(
-                found, "checking media", len(rows_left), unit="clip", disable=not keys, leave=False
-            )
-            self._digests |= dict(zip(rows_left, show, strict=True))
-        self._seen.put_many(
-            {
-                keys[row]: digest
-                for row in rows_left
-                if row in keys and (digest := self._digests[row])
-            }
+        pool = ThreadPoolExecutor(self._n_threads)
+        bar = tqdm(
+            desc="checking media",
+            total=len(rows_left),
+            unit=" clips",
+            disable=not (keys and rows_left),
+            leave=False,
+            **line_options(sys.stderr),
         )
+        try:
+            for start in range(
+                0, len(rows_left), REMEMBER_EVERY
+            ):  # Ctrl-C loses no more than these
+                some = rows_left[start : start + REMEMBER_EVERY]
+                found = dict(zip(some, pool.map(self._hash, some), strict=True))
+                self._digests |= found
+                self._seen.put_many(
+                    {keys[row]: digest for row, digest in found.items() if row in keys and digest}
+                )
+                bar.update(len(some))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            bar.close()
 
     def _key(self, row: int) -> tuple[str, int, int] | None:
         path = self.files.paths[row]

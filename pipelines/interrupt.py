@@ -1,17 +1,23 @@
 """Stopping cleanly: the first Ctrl-C asks, the second insists."""
 
+import os
 import signal
-import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 MESSAGE = (
-    "\nstopping: finishing the batch in hand and committing what is done (Ctrl-C again drops it)"
+    "\nstopping: finishing the batch in hand and committing what is done (Ctrl-C again drops it)\n"
 )
+#: Flags of runs that died with their workers at work elsewhere: by now nobody looks at them.
+OLD_S = 7 * 24 * 3600.0
+
+_asked_here: set[str] = set()
 
 
 class StopFile:
@@ -22,36 +28,70 @@ class StopFile:
         self.asked = False
 
     def ask(self) -> None:
-        """Raise the flag."""
+        """Raise the flag. Threads of this process see it even where no file can be written."""
         self.asked = True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
+        _asked_here.add(str(self.path.absolute()))
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
 
     def clear(self) -> None:
-        """Take the flag down."""
-        self.path.unlink(missing_ok=True)
+        """Take the flag down, and flags that were left long ago."""
+        _asked_here.discard(str(self.path.absolute()))
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+            for left in self.path.parent.glob("stop-*"):
+                if time.time() - left.stat().st_mtime > OLD_S:
+                    left.unlink(missing_ok=True)
+
+
+def stop_is_asked(path: str) -> bool:
+    """Tell whether the flag at `path` is up; an empty path is no flag."""
+    return bool(path) and (path in _asked_here or os.path.exists(path))  # noqa: PTH110
 
 
 @contextmanager
 def stop_on_signal(stop: StopFile) -> Iterator[None]:
     """Raise `stop` at the first SIGINT or SIGTERM, KeyboardInterrupt at the second.
 
-    SLURM sends SIGTERM before it kills.
+    SLURM sends SIGTERM before it kills. After an error the flag stays up, so that workers elsewhere
+    commit what they have instead of going on for nobody.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
+        stop.clear()
         return
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         if stop.asked:
             raise KeyboardInterrupt
         stop.ask()
-        print(MESSAGE, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            os.write(2, MESSAGE.encode())  # a handler may not use sys.stderr: it may be in use
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
+        stop.clear()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        stop.clear()
+
+
+def shield() -> None:
+    """Keep signals from this thread and from the threads and processes it starts.
+
+    A terminal sends Ctrl-C to every process. Without this, ffmpeg would end in the middle of a clip, which
+    would then be recorded as failed.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Shield threads and processes that are started in here; signals that come meanwhile wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from platform import python_version
 
 from extractors.batching import batches
@@ -28,6 +28,7 @@ from mer_store.store.store import Store
 from mer_store.store.summary import reason_kind
 from mer_store.store.writer import ClipRows, PartWriter
 from pipelines.feed import Fetched, feed, one_line, windows
+from pipelines.interrupt import stop_is_asked
 from pipelines.work import PartReport, PartWork, Tally
 
 Outcome = tuple[str, Origin | None, States | ClipProblem, float]
@@ -122,8 +123,9 @@ def outcomes(extractor: Extractor, work: PartWork, clock: "Stopwatch") -> Iterat
         yield clip_id, None, ClipFailed(reason), 0.0
     limit = work.batch_limit or extractor.batch_limit
     model = GuardedModel(extractor, work.want)
-    stop = Path(work.stop_path) if work.stop_path else None
-    stream = windows(feed(extractor, work.sources, work.n_decoders, limit), WINDOW_BATCHES * limit)
+    stopped = partial(stop_is_asked, work.stop_path)
+    fetched = feed(extractor, work.sources, work.n_decoders, limit, stopped)
+    stream = windows(fetched, WINDOW_BATCHES * limit)
     clock.lap()
     for window in stream:
         clock.waiting_s += clock.lap()
@@ -131,14 +133,15 @@ def outcomes(extractor: Extractor, work: PartWork, clock: "Stopwatch") -> Iterat
         by_id = {item.source.clip_id: item for item in window}
         ready = [item.loaded for item in window if isinstance(item.loaded, Loaded)]
         for batch in batches(ready, limit, equal_sizes=extractor.equal_sizes):
+            if stopped():
+                break
             clock.lap()
             states = model(batch)
             clock.computing_s += clock.lap()
             for loaded, state in zip(batch, states, strict=True):
                 yield loaded.clip_id, by_id[loaded.clip_id].origin, state, loaded.media_s
-            if stop is not None and stop.exists():
-                model.check()
-                return
+        if stopped():
+            break
         clock.lap()
     model.check()
 

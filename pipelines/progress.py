@@ -1,8 +1,10 @@
 """Progress on stderr: clips/s, audio hours/s, time left, failures."""
 
 import sys
+import threading
 import time
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -14,30 +16,60 @@ BAR = "{bar:20}  "
 FACTS = "{desc}  {n_fmt}/{total_fmt} clips  {rate_noinv_fmt}{postfix}  {remaining} left"
 
 
+def line_options(stream: TextIO) -> Mapping[str, Any]:
+    """Return how tqdm should write to `stream`: redrawn on a terminal, else a line every ten seconds."""
+    terminal = stream.isatty()
+    return {
+        "file": stream if terminal else LineStream(stream),
+        "mininterval": 0.2 if terminal else LOG_EVERY_S,
+        "maxinterval": LOG_EVERY_S,
+        "dynamic_ncols": terminal,
+        "bar_format": BAR + FACTS if terminal else FACTS,
+    }
+
+
 class Progress:
-    """One line that is redrawn on a terminal, or a line every ten seconds in a log."""
+    """One line that is redrawn on a terminal, or a line every ten seconds in a log.
+
+    Any thread may call it.
+    """
 
     def __init__(self, label: str, n_clips: int, stream: TextIO | None = None) -> None:
-        stream = stream or sys.stderr
-        terminal = stream.isatty()
+        self._stream = stream or sys.stderr
         self._started_s = time.monotonic()
+        self._lock = threading.Lock()
+        self._label = label
         self.total = Tally()
         self._bar = tqdm(
             total=n_clips,
-            desc=label,
+            desc=f"{label}: loading",
             unit=" clips",
-            file=stream if terminal else LineStream(stream),
-            mininterval=0.2 if terminal else LOG_EVERY_S,
-            maxinterval=LOG_EVERY_S,
-            dynamic_ncols=terminal,
-            bar_format=BAR + FACTS if terminal else FACTS,
+            **line_options(self._stream),
         )
 
     def add(self, tally: Tally) -> None:
         """Count what has just been dealt with."""
-        self.total += tally
-        self._bar.set_postfix_str(self._postfix(), refresh=False)
-        self._bar.update(tally.n_clips)
+        with self._lock:
+            self.total += tally
+            self._bar.set_description_str(self._label, refresh=False)
+            self._bar.set_postfix_str(self._postfix(), refresh=False)
+            # A part whose worker died is counted twice until `settle`.
+            self._bar.update(min(tally.n_clips, self._bar.total - self._bar.n))
+
+    def settle(self, total: Tally) -> None:
+        """Replace what was counted on the way by what was committed."""
+        with self._lock:
+            self.total = total
+            self._bar.n = total.n_clips
+            self._bar.set_description_str(self._label, refresh=False)
+            self._bar.set_postfix_str(self._postfix(), refresh=False)
+
+    def say(self, text: str) -> None:
+        """Write a line of its own."""
+        with self._lock:
+            self._bar.clear()
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
     def close(self) -> None:
         """Draw the line a last time."""

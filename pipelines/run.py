@@ -1,5 +1,6 @@
 """The run: parts through an executor, one in flight per worker."""
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
@@ -16,6 +17,8 @@ POLL_S = 0.2
 MAX_LOSSES = 30
 #: Deaths after which a part is split, or its only clip is blamed: the first may be anybody's kill.
 DEATHS_TO_BLAME = 2
+#: Deaths at one clip, where nothing was ever made, after which a run is given up.
+DEATHS_TO_DOUBT = 5
 
 
 class Crew(Protocol):
@@ -30,8 +33,8 @@ class Crew(Protocol):
     def n_workers(self) -> int:
         """Return how many parts may be in flight now."""
 
-    def lost(self, error: BaseException) -> bool:
-        """Tell whether `error` means that a worker died, rather than that the work is impossible."""
+    def lost(self, error: BaseException) -> int:
+        """Return how many workers died of a part; 0 where `error` means that its work is impossible."""
 
 
 @dataclass
@@ -69,54 +72,103 @@ def run_parts(
     MerStoreError
         Work turned out to be impossible (a full disk, a model that does not load), or workers keep dying.
     """
-    queue = deque(parts)
-    flying: dict[Future[PartReport], PartWork] = {}
-    report = RunReport()
-    losses = 0
+    run = _Run(crew, stop, deque(parts))
     try:
-        while flying or (queue and not stop.asked):
-            while queue and not stop.asked and len(flying) < crew.n_workers():
-                work = queue.popleft()
-                flying[crew.executor.submit(crew.make_part, work)] = work
-            done, _ = wait(flying, timeout=POLL_S, return_when=FIRST_COMPLETED)
-            for future in done:
-                work = flying.pop(future)
-                error = CancelledError() if future.cancelled() else future.exception()
-                if error is None:
-                    report.add(future.result())
-                    losses = 0 if future.result().tally.n_ok else losses
-                    continue
-                if not crew.lost(error):
-                    raise error
-                report.n_lost += 1
-                losses += 1
-                if losses > MAX_LOSSES:
-                    raise MerStoreError(
-                        f"{losses} parts in a row lost their worker, the last with the clips "
-                        f"{', '.join(source.clip_id for source in work.sources[:3])}…: {error!r}. "
-                        f"What was committed is kept; look at the workers' memory and logs"
-                    ) from error
-                if len(work.sources) == 1 and not report.tally.n_ok:
-                    queue.append(work)  # no worker has made anything yet: too early to blame a clip
-                else:
-                    queue.extendleft(reversed(split(work)))
+        while run.goes_on():
+            run.submit()
+            for future in run.wait():
+                run.collect(future)
     except BaseException:
         stop.ask()
-        for future in flying:
+        for future in run.flying:
             future.cancel()
         raise
-    report.stopped |= bool(queue)
+    report = run.report
+    report.stopped |= bool(run.queue or run.flying)
+    progress.settle(report.tally)
     report.elapsed_s = progress.elapsed_s
     return report
 
 
-def split(work: PartWork) -> list[PartWork]:
-    """Say what to do with a part whose worker died.
+@dataclass
+class _Run:
+    """Parts that wait and parts in flight."""
+
+    crew: Crew
+    stop: StopFile
+    queue: deque[PartWork]
+    flying: dict[Future[PartReport], PartWork] = field(default_factory=dict)
+    report: RunReport = field(default_factory=RunReport)
+    losses: int = 0
+    """Parts lost since one was committed."""
+    room: int = 0
+    """Workers there are."""
+
+    def goes_on(self) -> bool:
+        """Tell whether there is anything to wait for."""
+        self.room = self.crew.n_workers()
+        if self.stop.asked:
+            return bool(self.flying and self.room)  # without workers, what is in flight never lands
+        return bool(self.flying or self.queue)
+
+    def submit(self) -> None:
+        """Give every idle worker a part."""
+        while self.queue and not self.stop.asked and len(self.flying) < self.room:
+            work = self.queue.popleft()
+            self.flying[self.crew.executor.submit(self.crew.make_part, work)] = work
+
+    def wait(self) -> set[Future[PartReport]]:
+        """Wait a moment for parts to be done."""
+        if not self.flying:
+            time.sleep(POLL_S)
+        return wait(self.flying, timeout=POLL_S, return_when=FIRST_COMPLETED).done
+
+    def collect(self, future: Future[PartReport]) -> None:
+        """Count what was committed; deal with a worker's death."""
+        work = self.flying.pop(future)
+        error = CancelledError() if future.cancelled() else future.exception()
+        if error is None:
+            self.report.add(future.result())
+            self.losses = 0 if future.result().tally.n_ok else self.losses
+            return
+        n_deaths = self.crew.lost(error)
+        if not n_deaths:
+            raise error
+        self._lose(work, n_deaths, error)
+
+    def _lose(self, work: PartWork, n_deaths: int, error: BaseException) -> None:
+        self.report.n_lost += 1
+        self.losses += 1
+        if self.losses > MAX_LOSSES:
+            raise MerStoreError(
+                f"{self.losses} parts in a row lost their worker, the last with the clips "
+                f"{', '.join(source.clip_id for source in work.sources[:3])}…: {error!r}. "
+                f"What was committed is kept; look at the workers' memory and logs"
+            ) from error
+        if len(work.sources) == 1 and not self.report.tally.n_ok:
+            self._doubt(work, n_deaths)
+        else:
+            self.queue.extendleft(reversed(split(work, n_deaths)))
+
+    def _doubt(self, work: PartWork, n_deaths: int) -> None:
+        """Put a lone clip last: while no worker has made anything, it may be the workers' own fault."""
+        work = replace(work, n_deaths=work.n_deaths + n_deaths)
+        if work.n_deaths >= DEATHS_TO_DOUBT and not self.queue and not self.flying:
+            raise MerStoreError(
+                f"{work.n_deaths} workers died at the clip {work.sources[0].clip_id}, and none has made "
+                "anything else in this run: the clip kills them, or they lack memory for the model. "
+                "Nothing was recorded. Add a clip that is sure to work to the list, or try without --workers"
+            )
+        self.queue.append(work)
+
+
+def split(work: PartWork, n_deaths: int = 1) -> list[PartWork]:
+    """Say what to do with a part of which `n_deaths` workers died.
 
     Once: try it whole again. Twice: halve its clips. A single clip that has done so twice is rejected.
     """
-    if work.n_deaths + 1 < DEATHS_TO_BLAME:
-        return [replace(work, n_deaths=work.n_deaths + 1)]
+    if work.n_deaths + n_deaths < DEATHS_TO_BLAME:
+        return [replace(work, n_deaths=work.n_deaths + n_deaths)]
     work = replace(work, n_deaths=0)
     if len(work.sources) > 1:
         middle = len(work.sources) // 2

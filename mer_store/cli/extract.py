@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mer_store.cli.exits import EXIT_INTERRUPTED
 from mer_store.cli.settings import clips_option, json_option, modality_defaults, store_option
 from mer_store.cli.status import bytes_in_words
 from mer_store.layers import describe_layers
@@ -14,8 +15,6 @@ from mer_store.layers import describe_layers
 if TYPE_CHECKING:
     from pipelines.extract import Extraction, ExtractSettings
     from pipelines.run import RunReport
-
-EXIT_INTERRUPTED = 130
 
 
 @click.command()
@@ -120,7 +119,6 @@ def extract(
     """
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
-    from pipelines.extract import prepare
 
     options |= modality_defaults(context, options["modality"])
     clip_list = ClipList.read(clips)
@@ -129,6 +127,13 @@ def extract(
             f"{clips}:{problem.line}: {problem.clip_id or '(no clip id)'}: {problem.reason}",
             err=True,
         )
+    click.echo(
+        f"{options['modality']}: {len(clip_list.clips)} clips listed in {clips}; "
+        "looking at the model, the media and the store",
+        err=True,
+    )
+    from pipelines.extract import prepare  # imports torch: seconds
+
     extraction = prepare(Store.create(store), clip_list, _settings(options))
     _announce(extraction)
     if dry_run:

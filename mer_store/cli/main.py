@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 from mer_store import __version__
+from mer_store.cli.exits import EXIT_INTERRUPTED, leave
 from mer_store.cli.settings import name_variables, read_defaults
 from mer_store.errors import MerStoreError
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="mer-store", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        leave()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -68,4 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `mer-store status | head`
         sys.stderr.close()
         sys.exit(0)
+    if code == EXIT_INTERRUPTED:
+        leave()
     sys.exit(code or 0)
