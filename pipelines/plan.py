@@ -14,6 +14,8 @@ from mer_store.store.store import Store
 from pipelines.freshness import Freshness
 from pipelines.work import LevelWork, PartWork
 
+TRIED = (Status.OK, Status.EMPTY, Status.FAILED)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -35,6 +37,8 @@ class _Level:
     spec: Spec
     layers: tuple[Layer, ...]
     ledger: Ledger
+    status: NDArray[np.uint8]
+    """[clips, layers] of `Status`"""
     stale: NDArray[np.bool_]
     need: NDArray[np.bool_]
     """[clips, layers]"""
@@ -62,7 +66,8 @@ def make_plan(
     ]
     need = np.concatenate([level.need for level in levels], axis=1)
     to_do = need.any(axis=1)
-    status = np.stack([level.ledger.status for level in levels])
+    status = np.concatenate([level.status for level in levels], axis=1)
+    done = ~to_do
     parts = [
         part
         for rows in _chunks(_group(need, np.flatnonzero(to_do)), part_clips)
@@ -72,10 +77,12 @@ def make_plan(
     return Plan(
         parts=(*refused, *parts),
         n_clips=len(sources) + len(rejected),
-        n_stored=int((~to_do & (status == Status.OK).all(axis=0)).sum()),
+        n_stored=int((done & (status == Status.OK).all(axis=1)).sum()),
         n_stale=int(np.any([level.stale for level in levels], axis=0).sum()),
-        n_failed_before=int((~to_do & (status == Status.FAILED).any(axis=0)).sum()),
-        n_empty_before=int((~to_do & (status == Status.EMPTY).any(axis=0)).sum()),
+        n_failed_before=int((done & (status == Status.FAILED).any(axis=1)).sum())
+        + len(rejected)
+        - sum(part.n_clips for part in refused),
+        n_empty_before=int((done & (status == Status.EMPTY).any(axis=1)).sum()),
         n_to_do=int(to_do.sum()) + sum(part.n_clips for part in refused),
     )
 
@@ -91,12 +98,9 @@ def _look(
 ) -> _Level:
     ledger = read_ledger(store, spec, [source.clip_id for source in sources])
     stale = freshness.stale(ledger)
-    appeared = (ledger.status == Status.FAILED) & (ledger.n_bytes < 0) & freshness.files.there
-    settled = np.isin(ledger.status, (Status.EMPTY, Status.FAILED)) & ~stale & ~appeared
-    if retry_failed:
-        settled &= ledger.status != Status.FAILED
-    need = (~ledger.has(layers) | stale[:, None]) & ~settled[:, None]
-    return _Level(spec, layers, ledger, stale, need)
+    status = ledger.of_layers(layers)
+    settled = np.isin(status, (Status.OK, Status.EMPTY) if retry_failed else TRIED)
+    return _Level(spec, layers, ledger, status, stale, ~settled | stale[:, None])
 
 
 def read_ledger(store: Store, spec: Spec, clip_ids: Sequence[str]) -> Ledger:

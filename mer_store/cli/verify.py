@@ -26,7 +26,7 @@ def verify(store: str, *, deep: bool, as_json: bool) -> int:
 
     opened = Store.open(store)
     findings = verify_store(opened, deep=deep)
-    n_parts = sum(len(feature_set.records()) for feature_set in opened.feature_sets())
+    n_parts = sum(len(feature_set.part_ids()) for feature_set in opened.feature_sets())
     if as_json:
         click.echo(
             json.dumps(

@@ -195,9 +195,29 @@ class Index:
         ledger.digest[there] = digests
         for row, reason in zip(there, self._reasons(number, deciding), strict=True):
             ledger.reasons[row] = reason
-        served = np.zeros((len(clip_ids), len(self.layers)), dtype=bool)
-        served[there] = (self.served[: len(self.layers), number] >= 0).T
-        return Ledger(**vars(ledger) | {"layers": self.layers, "served": served})
+        layer_status = np.zeros((len(clip_ids), len(self.layers)), dtype=np.uint8)
+        layer_status[there] = self.layer_status[:, number].T
+        return Ledger(**vars(ledger) | {"layers": self.layers, "layer_status": layer_status})
+
+    @cached_property
+    def layer_status(self) -> NDArray[np.uint8]:
+        """[layers, clips] of `Status`: what became of each layer at each clip's current digest.
+
+        A failure without a digest (the file was gone) counts as one of the current bytes.
+        """
+        clip = np.repeat(np.arange(len(self.first)), np.diff([*self.first, len(self.rows)]))
+        digest = self.rows["digest"]
+        current = (digest == digest[self.first][clip]) | (digest == b"")
+        failing = np.flatnonzero(current & (self.rows["status"] != Status.OK))[::-1]
+        statuses = np.full((len(self.layers), len(self.first)), Status.MISSING, dtype=np.uint8)
+        for number, layer in enumerate(self.layers):
+            has_layer = np.array([layer in part.layers for part in self.parts], dtype=bool)
+            rows = failing[has_layer[self.rows["part"][failing]]]
+            statuses[number, clip[rows]] = self.rows["status"][
+                rows
+            ]  # the first row is written last
+            statuses[number, self.served[number] >= 0] = Status.OK
+        return statuses
 
     def _reasons(self, number: NDArray[np.int64], deciding: Rows) -> list[str | None]:
         texts = np.array([*self.reasons, None], dtype=object)

@@ -39,16 +39,21 @@ class Ledger:
     """Why a clip failed or is empty."""
     layers: tuple[Layer, ...]
     """Layers that any part holds."""
-    served: NDArray[np.bool_]
-    """[clips, layers]: whether the clip has the layer at its current digest."""
+    layer_status: NDArray[np.uint8]
+    """[clips, layers] of `Status`: what became of each layer at the clip's current digest."""
+
+    def of_layers(self, layers: Sequence[Layer]) -> NDArray[np.uint8]:
+        """Return [clips, layers] of `Status`: what became of each of `layers` at the current digest."""
+        found = np.full((len(self.clip_ids), len(layers)), Status.MISSING, dtype=np.uint8)
+        for column, layer in enumerate(layers):
+            if layer in self.layers:
+                found[:, column] = self.layer_status[:, self.layers.index(layer)]
+        return found
 
     def has(self, layers: Sequence[Layer]) -> NDArray[np.bool_]:
         """Return [clips, layers]: whether each clip has each of `layers` at its current digest."""
-        found = np.zeros((len(self.clip_ids), len(layers)), dtype=bool)
-        for column, layer in enumerate(layers):
-            if layer in self.layers:
-                found[:, column] = self.served[:, self.layers.index(layer)]
-        return found
+        there: NDArray[np.bool_] = self.of_layers(layers) == Status.OK
+        return there
 
     @classmethod
     def empty(cls, clip_ids: Sequence[str]) -> "Ledger":
@@ -63,5 +68,5 @@ class Ledger:
             attempt=np.full(n, -1, dtype=np.int32),
             reasons=[None] * n,
             layers=(),
-            served=np.zeros((n, 0), dtype=bool),
+            layer_status=np.zeros((n, 0), dtype=np.uint8),
         )

@@ -90,6 +90,35 @@ def test_only_missing_layers_are_extracted(bench):
     assert_rows(bench, bench.texts, layers=(2, 3, 4))
 
 
+def test_a_layer_that_always_fails_is_not_tried_for_ever(bench, monkeypatch):
+    bench.add(**texts(3))
+    bench.extract(layers="2")
+    states = FakeExtractor._states
+
+    def bad_layer_4(payload, want):
+        found = states(payload, want)
+        for rows in (found.utterance, found.frame):
+            if 4 in rows:
+                rows[4][:] = np.inf
+        return found
+
+    monkeypatch.setattr(FakeExtractor, "_states", staticmethod(bad_layer_4))
+    assert bench.extract(layers="2,4").tally.n_failed == 3
+    plan = bench.prepare(layers="2,4").plan
+    assert (plan.n_to_do, plan.n_failed_before, plan.n_stored) == (0, 3, 0)
+    assert bench.prepare(layers="2").plan.n_stored == 3, "the layer that is there stays"
+    assert bench.prepare(layers="3").plan.n_to_do == 3, "another layer may do better"
+    assert bench.prepare(layers="2,4", retry_failed=True).plan.n_to_do == 3
+
+
+def test_refused_clips_are_recorded_once_and_counted(bench):
+    bench.add(**texts(2))
+    bench.rows.append("out,../escape.txt")
+    bench.extract()
+    plan = bench.prepare().plan
+    assert (plan.parts, plan.n_failed_before, plan.n_clips) == ((), 1, 3)
+
+
 def test_a_clip_whose_media_changed_is_extracted_again(bench):
     bench.add(**texts(6))
     bench.extract(layers="2-4")
