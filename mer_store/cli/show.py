@@ -13,6 +13,7 @@ from mer_store.layers import describe_layers
 
 if TYPE_CHECKING:
     from mer_store.clips.clip_list import Clip
+    from mer_store.spec import Spec
     from mer_store.store.feature_set import FeatureSet
 
 
@@ -68,29 +69,35 @@ def _facts(feature_set: "FeatureSet", clip_id: str, clip: "Clip | None") -> dict
         "reason": ledger.reasons[0],
         "layers": [layer for layer, there in zip(feature_set.layers, has, strict=True) if there],
         "digest": ledger.digest[0],
-        "stale": _stale(spec.modality, ledger.digest[0], clip),
+        "stale": _stale(spec, ledger.digest[0], clip),
         "parts": [{**asdict(item), "status": item.status.name.lower()} for item in outcomes],
     }
 
 
-def _stale(modality: str, digest: str | None, clip: "Clip | None") -> str | None:
+def _stale(spec: "Spec", digest: str | None, clip: "Clip | None") -> str | None:
     """Say why the clip is stale, or None where it is not or cannot be told."""
-    from extractors.contract import ClipProblem
-    from extractors.media.blob import read_blob, text_blob
-
-    if clip is None or digest is None:
+    now = _digest_now(spec, clip) if clip is not None else None
+    if digest is None or now is None or now == digest:
         return None
+    what = "transcript" if spec.modality == "text" else "media"
+    return f"{what} changed since it was extracted ({digest[:19]}… then, {now[:19]}… now)"
+
+
+def _digest_now(spec: "Spec", clip: "Clip") -> str | None:
+    """Hash the bytes that `spec` extracts `clip` from; None where they are not here."""
+    from extractors.contract import ClipProblem, Source
+    from extractors.media.blob import read_blob, text_blob
+    from extractors.visual.faces.openface import OpenFaceCrops
+
+    path = clip.path
+    if spec.preprocessing.get("faces", {}).get("source") == OpenFaceCrops.settings["source"]:
+        path = OpenFaceCrops().path(Source(clip.clip_id, clip.path))
     try:
-        if modality == "text":
-            now = text_blob(clip.clip_id, clip.text).origin.digest if clip.text else None
-        else:
-            now = read_blob(clip.clip_id, clip.path).origin.digest if clip.path else None
+        if spec.modality == "text":
+            return text_blob(clip.clip_id, clip.text).origin.digest if clip.text else None
+        return read_blob(clip.clip_id, path).origin.digest if path else None
     except ClipProblem:
         return None
-    if now is None or now == digest:
-        return None
-    what = "transcript" if modality == "text" else "media"
-    return f"{what} changed since it was extracted ({digest[:19]}… then, {now[:19]}… now)"
 
 
 def _print(fact: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 HEAVY = {"torch", "zarr", "dask", "distributed", "numpy", "transformers", "av", "cv2"}
@@ -67,6 +68,19 @@ def test_a_clip_is_shown_as_stale_when_its_media_changed(four_clips):
     (four_clips.folder / "c1.wav").write_bytes((four_clips.folder / "c2.wav").read_bytes())
     assert "stale: media changed since it was extracted" in four_clips("show c1").stdout
     assert "1 stale" in four_clips(f"{AUDIO} --dry-run").stderr
+
+
+def test_stored_crops_are_compared_not_the_video(shell):
+    crops = np.random.default_rng(0).integers(0, 255, (3, 112, 112, 3), np.uint8)
+    for folder in ("video", "openface_face/a"):
+        (shell.folder / folder).mkdir(parents=True)
+    (shell.folder / "video" / "a.mp4").write_bytes(b"a video that nobody opens")
+    np.save(shell.folder / "openface_face/a/a.npy", crops)
+    shell.clip_list("a,video/a.mp4,")
+    shell("extract --modality visual --model tiny --recipe mertools2024")
+    assert "stale" not in shell("show a").stdout
+    np.save(shell.folder / "openface_face/a/a.npy", crops[:2])
+    assert "stale: media changed" in shell("show a").stdout
 
 
 def test_a_transcript_that_changed_is_stale(four_clips):
