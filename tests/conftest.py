@@ -17,3 +17,15 @@ def real_media():
         return fetch_media()
     except (MediaNotFetchedError, OSError) as error:
         pytest.skip(f"no real media: {error}")
+
+
+@pytest.fixture(scope="session")
+def any_media(tmp_path_factory):
+    """Return what `real_media` does, or generated stand-ins of the same names where it is not to be had."""
+    from pipelines.demo.generated_media import generate_media
+    from pipelines.demo.real_media import MediaNotFetchedError, fetch_media
+
+    try:
+        return fetch_media()
+    except (MediaNotFetchedError, OSError):
+        return generate_media(tmp_path_factory.mktemp("generated-media"))

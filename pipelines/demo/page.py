@@ -40,7 +40,7 @@ def write_page(store: Store, clip_list: ClipList, layer: Layer, target: Path) ->
     """Draw the page for `store` into `target`; `layer` is the audio layer shown over time."""
     feature_sets = store.feature_sets()
     sections = [
-        _summary(store, clip_list, feature_sets),
+        _summary(clip_list, feature_sets),
         _faces(store, clip_list),
         _layer(store, clip_list, layer),
         _similarity(store, layer),
@@ -54,7 +54,7 @@ def write_page(store: Store, clip_list: ClipList, layer: Layer, target: Path) ->
     )
 
 
-def _summary(store: Store, clip_list: ClipList, feature_sets: list[FeatureSet]) -> str:
+def _summary(clip_list: ClipList, feature_sets: list[FeatureSet]) -> str:
     summaries = [summarise(item) for item in feature_sets]
     counts = np.array([[item.n_ok, item.n_empty, item.n_failed] for item in summaries])
     names = [f"{item.spec.modality} {item.spec.level}" for item in feature_sets]
@@ -64,14 +64,20 @@ def _summary(store: Store, clip_list: ClipList, feature_sets: list[FeatureSet]) 
         for name in ("modality", "model", "level", "layers", "clips", "MiB", "parts")
     )
     return (
-        f"<h1>mer-store demo</h1><p class=note>{len(clip_list.clips)} clips, store <code>{escape(store.path.name)}"
-        f"</code>. Clips are short cuts of public test videos; sound and picture of some come from different "
-        f"recordings. Texts and labels are invented. Faces are found by a trained detector (CenterFace); "
-        f"the models behind the features are tiny and <span class=tag>untrained</span>: the numbers mean "
-        f"nothing, the machinery is the real one.</p>"
+        f"<h1>mer-store demo</h1><p class=note>{len(clip_list.clips)} clips. {_about(clip_list)} Faces are found "
+        f"by a trained detector (CenterFace); the models behind the features are tiny and <span class=tag>untrained"
+        f"</span>: the numbers mean nothing, the machinery is the real one.</p>"
         f"<h2>What the store holds</h2>{_image(draw_coverage(names, counts, STATUSES), 'outcomes by feature set')}"
         f"<table><tr>{head}</tr>{rows}</table>"
     )
+
+
+def _about(clip_list: ClipList) -> str:
+    """Return what the corpus says of itself, without its title."""
+    if clip_list.path is None:
+        return ""
+    about = clip_list.path.with_name("ABOUT.txt").read_text(encoding="utf-8")
+    return escape(about.partition("\n\n")[2])
 
 
 def _feature_set_row(item: FeatureSet) -> str:
@@ -92,6 +98,8 @@ def _feature_set_row(item: FeatureSet) -> str:
 def _faces(store: Store, clip_list: ClipList) -> str:
     features = store.features("visual", level="frame")
     with_faces = set(features.clip_ids)
+    if not with_faces:
+        return "<h2>Faces</h2><p class=note>No clip shows a face.</p>"
     clips = [clip for clip in clip_list.clips if clip.clip_id in with_faces]
     tables = features.table("images", [clip.clip_id for clip in clips])
     chosen = _most_telling([float((table["row"] >= 0).mean()) for table in tables])
@@ -139,6 +147,8 @@ def _similarity(store: Store, layer: Layer) -> str:
     sets = {modality: store.features(modality, level="utterance") for modality in wanted}
     shared = set.intersection(*(set(item.clip_ids) for item in sets.values()))
     clip_ids = [clip_id for clip_id in sets["audio"].clip_ids if clip_id in shared]
+    if not clip_ids:
+        return "<h2>Similarity</h2><p class=note>No clip has all three modalities.</p>"
     pictures = {
         f"{modality}, layer {wanted[modality]}": item.read([wanted[modality]], clip_ids)[:, 0]
         for modality, item in sets.items()
