@@ -6,16 +6,18 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import resource_tracker
+from threading import Thread
 from typing import Any
 
 import dask
 from distributed import Client, KilledWorker, Nanny, Scheduler, SpecCluster, get_worker
 from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.comm.registry import get_backend
 from distributed.utils import LoopRunner
 
 from mer_store.errors import MerStoreError, UsageError
@@ -25,7 +27,7 @@ from pipelines.part import Report, make_part
 from pipelines.work import PartReport, PartWork, Tally
 
 REPORT_EVERY_S = 0.5
-CONNECT_S = 15
+CONNECT_S = 10
 DEFAULT_PORT = 8786
 #: Time a local worker is given to leave. All that matters is committed by then.
 LEAVE_S = 1.0
@@ -205,22 +207,39 @@ def dask_crew(
 def _connected(scheduler: str) -> Iterator[Client]:
     try:
         _knock(scheduler)
-        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+        client = _within(
+            2 * CONNECT_S, partial(Client, scheduler, timeout=CONNECT_S, set_as_default=False)
+        )
     except (OSError, TimeoutError, ValueError) as error:
         raise UsageError(
-            f"--scheduler {scheduler}: no dask scheduler answers there ({error}); "
-            "start one with `dask scheduler`"
+            f"--scheduler {scheduler}: no dask scheduler answers there "
+            f"({str(error) or 'something else does'}); start one with `dask scheduler`"
         ) from error
     with client:
         yield client
 
 
 def _knock(address: str) -> None:
-    """Fail at once where nobody listens: dask would go on trying."""
+    """Fail at once where the address is none or nobody listens: dask would go on trying."""
     kind, place = parse_address(address)
+    get_backend(kind)
     if kind in ("tcp", "tls"):
         with socket.create_connection(parse_host_port(place, DEFAULT_PORT), CONNECT_S):
             pass
+
+
+def _within(limit_s: float, make: Callable[[], Client]) -> Client:
+    """Call `make`, for no longer than `limit_s`: at a port that speaks no dask it would hang for ever."""
+    made: Future[Client] = Future()
+
+    def call() -> None:
+        try:
+            made.set_result(make())
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            made.set_exception(error)
+
+    Thread(target=call, daemon=True).start()
+    return made.result(limit_s)
 
 
 @contextmanager

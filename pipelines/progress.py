@@ -72,7 +72,8 @@ class Progress:
             self._stream.flush()
 
     def close(self) -> None:
-        """Draw the line a last time."""
+        """Draw the line a last time, if it has anything to say."""
+        self._bar.leave = self._bar.n > 0
         self._bar.close()
 
     @property

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mer_store.cli.exits import EXIT_INTERRUPTED
 from mer_store.cli.settings import clips_option, json_option, modality_defaults, store_option
 from mer_store.cli.status import bytes_in_words
 from mer_store.layers import describe_layers
@@ -117,6 +116,7 @@ def extract(
 
     Ctrl-C commits what is done; the same command goes on where it stopped.
     """
+    from mer_store.cli.main import EXIT_INTERRUPTED
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
 
@@ -224,6 +224,8 @@ def _summarise(extraction: "Extraction", report: "RunReport", *, as_json: bool) 
         click.echo(f"  {number} x {reason}", err=True)
     for clip_id, reason in report.examples[:5]:
         click.echo(f"  e.g. {clip_id}: {reason}", err=True)
+    if report.n_lost:
+        click.echo(f"{report.n_lost} times a worker died, and its part was made again", err=True)
     if report.stopped:
         left = extraction.plan.n_to_do - tally.n_clips
         click.echo(f"stopped with {left} clips left: run the same command again to go on", err=True)

@@ -1,15 +1,18 @@
 """The ``mer-store`` command: a table of commands, each loaded when it is called."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Never
 
 import click
 
 from mer_store import __version__
-from mer_store.cli.exits import EXIT_INTERRUPTED, leave
 from mer_store.cli.settings import name_variables, read_defaults
 from mer_store.errors import MerStoreError
+
+EXIT_INTERRUPTED = 130
 
 COMMANDS = {
     "init": "mer_store.cli.init:init",
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = cli.main(arguments, prog_name="mer-store", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
-        leave()
+        code = EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -69,6 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `mer-store status | head`
         sys.stderr.close()
         sys.exit(0)
-    if code == EXIT_INTERRUPTED:
-        leave()
+    if code == EXIT_INTERRUPTED and arguments is None:
+        _leave()
     sys.exit(code or 0)
+
+
+def _leave() -> Never:
+    """Exit now: who pressed Ctrl-C does not wait for threads that still decode or compute.
+
+    What they do is dropped; what is committed is safe, and what they leave behind is swept by the next run.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_INTERRUPTED)
