@@ -11,6 +11,7 @@ from mer_store.clips.seen import SeenMedia
 from mer_store.errors import MerStoreError, UsageError
 from mer_store.layers import Layer, parse_layers, sort_layers
 from mer_store.spec import Spec
+from mer_store.store.record import is_valid_clip_id
 from mer_store.store.store import Store
 from pipelines.crews import gather_crew
 from pipelines.freshness import Freshness
@@ -96,7 +97,7 @@ class Extraction:
         progress = Progress(settings.request.modality, self.plan.n_to_do)
         with (
             closing(progress),
-            stop_on_signal(self.stop),
+            stop_on_signal(self.stop, outlived=bool(settings.scheduler)),
             gather_crew(
                 progress, settings.n_workers, settings.scheduler, settings.request.device
             ) as crew,
@@ -122,7 +123,9 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
     )
     sources = tuple(Source(clip.clip_id, clip.path, clip.text) for clip in clip_list.clips)
     rejected = {
-        problem.clip_id: problem.reason for problem in clip_list.problems if problem.clip_id
+        problem.clip_id: problem.reason
+        for problem in clip_list.problems
+        if problem.clip_id and is_valid_clip_id(problem.clip_id)
     }
     if not sources and not rejected:
         raise UsageError(

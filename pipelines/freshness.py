@@ -40,7 +40,7 @@ def stat_files(extractor: Extractor, sources: Sequence[Source]) -> FileFacts:
         if path is not None:
             try:
                 status = path.stat()
-            except OSError:
+            except (OSError, ValueError):  # ValueError: no file can have such a name
                 continue
             facts[row] = status.st_size, status.st_mtime_ns
     return FileFacts(paths, facts[:, 0], facts[:, 1])
@@ -114,7 +114,8 @@ class Freshness:
         path = self.files.paths[row]
         if path is None:
             return None
-        return str(path.absolute()), int(self.files.n_bytes[row]), int(self.files.mtime_ns[row])
+        text = str(path.absolute()).encode("utf-8", "backslashreplace").decode()  # SQLite takes no other
+        return text, int(self.files.n_bytes[row]), int(self.files.mtime_ns[row])
 
     def _hash(self, row: int) -> str | None:
         try:

@@ -51,15 +51,26 @@ def stop_is_asked(path: str) -> bool:
 
 
 @contextmanager
-def stop_on_signal(stop: StopFile) -> Iterator[None]:
+def stop_on_signal(stop: StopFile, *, outlived: bool = False) -> Iterator[None]:
     """Raise `stop` at the first SIGINT or SIGTERM, KeyboardInterrupt at the second.
 
-    SLURM sends SIGTERM before it kills. After an error the flag stays up, so that workers elsewhere
-    commit what they have instead of going on for nobody.
+    SLURM sends SIGTERM before it kills. Workers that are not ours live on after an error (`outlived`): for
+    them the flag stays up, so that they commit what they have instead of going on for nobody.
     """
+    try:
+        with _handling(stop):
+            yield
+    except BaseException:
+        if not outlived:
+            stop.clear()
+        raise
+    stop.clear()
+
+
+@contextmanager
+def _handling(stop: StopFile) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
-        stop.clear()
         return
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -72,7 +83,6 @@ def stop_on_signal(stop: StopFile) -> Iterator[None]:
     before = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
         yield
-        stop.clear()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """Progress on stderr: clips/s, audio hours/s, time left, failures."""
 
+import os
 import sys
 import threading
 import time
@@ -12,13 +13,13 @@ from pipelines.work import Tally
 
 LOG_EVERY_S = 10.0
 SECONDS_PER_HOUR = 3600.0
-BAR = "{bar:20}  "
+BAR = "{bar:10}  "
 FACTS = "{desc}  {n_fmt}/{total_fmt} clips  {rate_noinv_fmt}{postfix}  {remaining} left"
 
 
 def line_options(stream: TextIO) -> Mapping[str, Any]:
     """Return how tqdm should write to `stream`: redrawn on a terminal, else a line every ten seconds."""
-    terminal = stream.isatty()
+    terminal = _is_terminal(stream)
     return {
         "file": stream if terminal else LineStream(stream),
         "mininterval": 0.2 if terminal else LOG_EVERY_S,
@@ -26,6 +27,11 @@ def line_options(stream: TextIO) -> Mapping[str, Any]:
         "dynamic_ncols": terminal,
         "bar_format": BAR + FACTS if terminal else FACTS,
     }
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """Tell whether lines can be redrawn: a terminal that says how wide it is (some containers' do not)."""
+    return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
 
 
 class Progress:

@@ -144,7 +144,10 @@ def extract(
     _summarise(extraction, report, as_json=as_json)
     if report.stopped:
         return EXIT_INTERRUPTED
-    return 1 if report.tally.n_failed or extraction.plan.n_failed_before else 0
+    failed = report.tally.n_failed or extraction.plan.n_failed_before
+    return (
+        1 if failed or clip_list.problems else 0
+    )  # rows without a usable clip id have no ledger row
 
 
 def _settings(options: dict[str, Any]) -> "ExtractSettings":

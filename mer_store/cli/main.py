@@ -72,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `mer-store status | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
     if code == EXIT_INTERRUPTED and arguments is None:
         _leave()
     sys.exit(code or 0)

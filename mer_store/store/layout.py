@@ -179,6 +179,11 @@ def writing(path: Path) -> Iterator[None]:
             f"{where}: permission denied. Ask the store's owner for write access"
         ) from error
     except OSError as error:
+        if error.errno == errno.EROFS:
+            raise UsageError(
+                f"{error.filename or path}: on a read-only file system; choose another --store, "
+                "and merge the two later"
+            ) from error
         if error.errno not in _FULL:
             raise
         raise StoreFullError(

@@ -23,6 +23,17 @@ from mer_store.store.layout import (
 from mer_store.store.sweep import Swept, sweep
 
 
+def _local_folder(path: str | os.PathLike[str]) -> Path:
+    if "://" in str(path):
+        raise UsageError(
+            f"{path}: features are read and written in a local store; "
+            f"run `mer-store pull {path}` first, or push to it later"
+        )
+    if not str(path):
+        raise UsageError("the store's folder: expected a path, got an empty text")
+    return Path(path)
+
+
 class Store:
     """A folder of feature sets.
 
@@ -41,12 +52,26 @@ class Store:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> "Store":
-        """Make a store, or open the one that is there."""
-        folder = Path(path)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            make_folder(folder / "features")
-            put_file(folder / STORE_FILE, json.dumps({"format": FORMAT}) + "\n")
+        """Make a store, or open the one that is there, which may then be read-only.
+
+        Raises
+        ------
+        UsageError
+            No folder can be made there, or see `open`.
+        """
+        folder = _local_folder(path)
+        with reading(folder):
+            there = (folder / STORE_FILE).is_file()
+        if not there:
+            try:
+                with writing(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                    make_folder(folder / "features")
+                    put_file(folder / STORE_FILE, json.dumps({"format": FORMAT}) + "\n")
+            except OSError as error:
+                raise UsageError(
+                    f"{folder}: no store can be made there: {error.strerror}; choose another folder"
+                ) from error
         return cls.open(folder)
 
     @classmethod
@@ -58,11 +83,7 @@ class Store:
         UsageError
             There is no store, it may not be read, or a newer version of mer-store wrote it.
         """
-        folder = Path(path)
-        if "://" in str(path):
-            raise UsageError(
-                f"{path}: features are read from a local store; run `mer-store pull {path}` first"
-            )
+        folder = _local_folder(path)
         try:
             with reading(folder):
                 text = (folder / STORE_FILE).read_text()
