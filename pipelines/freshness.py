@@ -114,7 +114,9 @@ class Freshness:
         path = self.files.paths[row]
         if path is None:
             return None
-        text = str(path.absolute()).encode("utf-8", "backslashreplace").decode()  # SQLite takes no other
+        text = (
+            str(path.absolute()).encode("utf-8", "backslashreplace").decode()
+        )  # SQLite takes no other
         return text, int(self.files.n_bytes[row]), int(self.files.mtime_ns[row])
 
     def _hash(self, row: int) -> str | None:
