@@ -69,7 +69,7 @@ def make_part_on_worker(topic: str, work: PartWork) -> PartReport:
         pending, last_s = Tally(), time.monotonic()
 
     try:
-        return make_part(work, report)
+        return make_part(work, report, noted=True)
     except MerStoreError as error:
         raise type(error)(f"worker on {socket.gethostname()}: {error}") from error
     finally:

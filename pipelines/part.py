@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from platform import python_version
 
 from extractors.batching import batches
@@ -28,6 +29,7 @@ from mer_store.store.store import Store
 from mer_store.store.summary import reason_kind
 from mer_store.store.writer import ClipRows, PartWriter
 from pipelines.feed import Fetched, feed, one_line, windows
+from pipelines.in_hand import Noted
 from pipelines.interrupt import stop_is_asked
 from pipelines.work import PartReport, PartWork, Tally
 
@@ -62,10 +64,11 @@ def resident_extractor(request: ExtractorRequest) -> Extractor:
         return _extractors[request]
 
 
-def make_part(work: PartWork, report: Report | None = None) -> PartReport:
+def make_part(work: PartWork, report: Report | None = None, *, noted: bool = False) -> PartReport:
     """Extract the clips of `work` and commit them, one part per level.
 
-    Stops early, committing the clips that are done, once `work.stop_path` exists.
+    Stops early, committing the clips that are done, once `work.stop_path` exists. `noted` keeps a note of
+    the clips in hand at `work.note_path`, for the case that this process dies.
 
     Raises
     ------
@@ -76,6 +79,8 @@ def make_part(work: PartWork, report: Report | None = None) -> PartReport:
     store = Store.open(work.store)
     total, reasons, examples = Tally(), Counter[str](), list[tuple[str, str]]()
     with ExitStack() as stack:
+        if noted and work.note_path:
+            extractor = stack.enter_context(Noted(extractor, Path(work.note_path)))
         writers = [
             stack.enter_context(
                 PartWriter(

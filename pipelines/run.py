@@ -5,9 +5,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from mer_store.errors import MerStoreError
+from pipelines.in_hand import read_in_hand
 from pipelines.interrupt import StopFile
 from pipelines.progress import Progress
 from pipelines.work import PartReport, PartWork, Tally
@@ -17,6 +19,8 @@ POLL_S = 0.2
 MAX_LOSSES = 30
 #: Deaths after which a part is split, or its only clip is blamed: the first may be anybody's kill.
 DEATHS_TO_BLAME = 2
+#: Suspects that are set apart, each as a part of its own; more than these are halved.
+MAX_ALONE = 16
 #: Deaths at one clip, where nothing was ever made, after which a run is given up.
 DEATHS_TO_DOUBT = 5
 
@@ -103,6 +107,7 @@ class _Run:
     """Parts lost since one was committed."""
     room: int = 0
     """Workers there are."""
+    _n_submitted: int = 0
 
     def goes_on(self) -> bool:
         """Tell whether there is anything to wait for."""
@@ -114,7 +119,11 @@ class _Run:
     def submit(self) -> None:
         """Give every idle worker a part."""
         while self.queue and not self.stop.asked and len(self.flying) < self.room:
-            work = self.queue.popleft()
+            self._n_submitted += 1
+            note_path = self.stop.path.absolute().with_name(
+                f"{self.stop.path.name}-{self._n_submitted}"
+            )
+            work = replace(self.queue.popleft(), note_path=str(note_path))
             self.flying[self.crew.executor.submit(self.crew.make_part, work)] = work
 
     def wait(self) -> set[Future[PartReport]]:
@@ -126,6 +135,9 @@ class _Run:
     def collect(self, future: Future[PartReport]) -> None:
         """Count what was committed; deal with a worker's death."""
         work = self.flying.pop(future)
+        in_hand = read_in_hand(Path(work.note_path))
+        if in_hand is not None:
+            Path(work.note_path).unlink(missing_ok=True)
         error = CancelledError() if future.cancelled() else future.exception()
         if error is None:
             self.report.add(future.result())
@@ -134,9 +146,11 @@ class _Run:
         n_deaths = self.crew.lost(error)
         if not n_deaths:
             raise error
-        self._lose(work, n_deaths, error)
+        self._lose(work, n_deaths, in_hand, error)
 
-    def _lose(self, work: PartWork, n_deaths: int, error: BaseException) -> None:
+    def _lose(
+        self, work: PartWork, n_deaths: int, in_hand: frozenset[str] | None, error: BaseException
+    ) -> None:
         self.report.n_lost += 1
         self.losses += 1
         if self.losses > MAX_LOSSES:
@@ -148,7 +162,7 @@ class _Run:
         if len(work.sources) == 1 and not self.report.tally.n_ok:
             self._doubt(work, n_deaths)
         else:
-            self.queue.extendleft(reversed(split(work, n_deaths)))
+            self.queue.extendleft(reversed(split(work, n_deaths, in_hand)))
 
     def _doubt(self, work: PartWork, n_deaths: int) -> None:
         """Put a lone clip last: while no worker has made anything, it may be the workers' own fault."""
@@ -162,14 +176,37 @@ class _Run:
         self.queue.append(work)
 
 
-def split(work: PartWork, n_deaths: int = 1) -> list[PartWork]:
+def split(
+    work: PartWork, n_deaths: int = 1, in_hand: frozenset[str] | None = None
+) -> list[PartWork]:
     """Say what to do with a part of which `n_deaths` workers died.
 
-    Once: try it whole again. Twice: halve its clips. A single clip that has done so twice is rejected.
+    Once: try it whole again. Twice: set apart the clips that were in hand both times; where that is unknown,
+    halve its clips. A single clip that has done so twice is rejected.
+
+    Parameters
+    ----------
+    work
+        The part.
+    n_deaths
+        Workers that died of it just now.
+    in_hand
+        The clips the worker had in hand, None where it left no note.
     """
-    if work.n_deaths + n_deaths < DEATHS_TO_BLAME:
-        return [replace(work, n_deaths=work.n_deaths + n_deaths)]
-    work = replace(work, n_deaths=0)
+    known = in_hand is not None and len(work.sources) > 1
+    suspected = in_hand or frozenset()
+    if n_deaths < DEATHS_TO_BLAME:
+        suspected &= work.suspects
+    enough = bool(suspected) if known else work.n_deaths + n_deaths >= DEATHS_TO_BLAME
+    if not enough:
+        again = replace(work, n_deaths=work.n_deaths + n_deaths)
+        return [replace(again, suspects=in_hand or frozenset())]
+    suspects = [source for source in work.sources if source.clip_id in suspected]
+    others = tuple(source for source in work.sources if source.clip_id not in suspected)
+    work = replace(work, n_deaths=0, suspects=frozenset())
+    if known and others and len(suspects) <= MAX_ALONE:
+        alone = [replace(work, sources=(one,), rejected={}, n_deaths=1) for one in suspects]
+        return [replace(work, sources=others), *alone]
     if len(work.sources) > 1:
         middle = len(work.sources) // 2
         return [

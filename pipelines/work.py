@@ -34,6 +34,10 @@ class PartWork:
     """Overrides the extractor's own."""
     n_deaths: int = 0
     """Workers that died while making this part."""
+    note_path: str = ""
+    """Where a worker that may die notes the clips it has in hand."""
+    suspects: frozenset[str] = frozenset()
+    """Clips in hand at the last death."""
     stop_path: str = ""
     """A file whose appearance asks the worker to commit what it has and return."""
 

@@ -1,6 +1,7 @@
 """Running parts through workers that die."""
 
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -52,7 +53,8 @@ def works(n_parts: int, n_clips: int = 8) -> list[PartWork]:
 
 
 def run(crew, parts, tmp_path):
-    return run_parts(parts, crew, Progress("test", 1), StopFile(tmp_path))
+    with closing(Progress("test", 1)) as progress:
+        return run_parts(parts, crew, progress, StopFile(tmp_path))
 
 
 def test_kills_of_innocent_workers_lose_nothing_and_blame_nobody(tmp_path):
