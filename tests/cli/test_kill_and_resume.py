@@ -71,9 +71,11 @@ def undisturbed(corpus, tmp_path_factory):
 
 
 def assert_same(store: Path, undisturbed) -> None:
+    """Equal to float32's rounding: workers with fewer threads add in another order."""
     rows = rows_of(store)
     for name, expected in undisturbed.items():
-        np.testing.assert_allclose(rows[name], expected, rtol=1e-5, atol=1e-6)
+        assert rows[name].shape == expected.shape
+        assert np.abs(rows[name] - expected).max() <= 1e-5 * np.abs(expected).max(), name
 
 
 def assert_nothing_twice(store: Path) -> None:
