@@ -1,0 +1,247 @@
+"""Workers that are killed, interrupted, lost and far away: real processes, a real scheduler.
+
+The extractor is the fake one, which every new process finds in the table: it starts in a moment.
+"""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mer_store.errors import MerStoreError, UsageError
+from mer_store.store.store import Store
+from pipelines import cluster
+from pipelines.cluster import DaskCrew, dask_crew, worker_environments
+
+N_CLIPS = 200
+KILLER = "c150"
+#: Python imports a module of this name at its start.
+SITECUSTOMIZE = f"""
+import os, sys
+from extractors.table import EXTRACTORS
+EXTRACTORS["audio"] = "fake_extractor:FakeExtractor"
+
+def die(event, args):
+    if event == "open" and str(args[0]).endswith("{KILLER}.txt"):
+        os.kill(os.getpid(), 9)
+
+if "KILL" in os.environ:
+    sys.addaudithook(die)
+"""
+
+
+@pytest.fixture
+def corpus(bench):
+    bench.add(**{f"c{number}": "speech " + "x" * (number % 17) for number in range(N_CLIPS)})
+    bench.prepare()
+    (bench.folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    return bench
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    tests = Path(__file__).parents[1]
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{tests}", **more}
+
+
+def extract(folder: Path, *more: str, **variables: str) -> subprocess.Popen:
+    line = [sys.executable, "-c", "from mer_store.cli import main; main()"]
+    options = "extract --modality audio --device cpu --decoders 1 --workers 2".split()
+    return subprocess.Popen(
+        [*line, *options, *more], cwd=folder, env=environment(folder, **variables), text=True,
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def n_commits(store: Path) -> int:
+    return len(list(store.glob("features/*/*/commits/*.json")))
+
+
+def wait_until(condition, process: subprocess.Popen) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """Living worker processes of `process`."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = line.read_text().rsplit(")", 1)[1].split()[:2]
+            is_worker = "spawn_main" in (line.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(parent) == process.pid and is_worker and state != "Z":
+            found.append(int(line.parent.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def outcomes(store: Path) -> dict[str, tuple[str, str]]:
+    [features] = Store.open(store).feature_sets()
+    rows = [row for record in features.records() for row in record.ledger]
+    assert [clip for clip, n in Counter(row.clip_id for row in rows).items() if n > 1] == []
+    return {row.clip_id: (row.status, row.reason or "") for row in rows}
+
+
+def test_a_kill_and_ctrl_c(corpus):
+    store = corpus.folder / "store"
+    with extract(corpus.folder, "--part-clips", "1") as process:
+        wait_until(lambda: n_commits(store) >= 2 and len(children(process)) == 2, process)
+        victim, other = children(process)
+        os.kill(victim, signal.SIGKILL)
+        seen = n_commits(store)
+        wait_until(lambda: n_commits(store) > seen, process)
+        workers = {victim, other, *children(process)}
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    assert "distributed" not in err
+    assert [pid for pid in workers if is_alive(pid)] == []
+    done = outcomes(store)
+    assert 0 < len(done) < N_CLIPS
+    assert {status for status, _ in done.values()} == {"ok"}, "nobody innocent is blamed"
+    assert corpus.extract().tally.n_ok == N_CLIPS - len(done), "nothing is lost, nothing twice"
+    assert len(outcomes(store)) == N_CLIPS
+
+
+def test_a_clip_that_kills_its_worker_is_blamed_alone(corpus):
+    with extract(corpus.folder, "--part-clips", "100", KILL="yes") as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert "times a worker died" in err
+    assert "Traceback" not in err
+    found = outcomes(corpus.folder / "store")
+    status, reason = found.pop(KILLER)
+    assert (status, "worker died on this clip" in reason) == ("failed", True)
+    assert len(found) == N_CLIPS - 1
+    assert {status for status, _ in found.values()} == {"ok"}
+
+
+def test_kills_at_random_lose_nothing(corpus):
+    rng = random.Random(7)
+    store = corpus.folder / "store"
+    with extract(corpus.folder, "--part-clips", "3") as process:
+        for _ in range(3):
+            target = n_commits(store) + rng.randint(1, 8)
+            wait_until(
+                lambda target=target: n_commits(store) >= target and children(process), process
+            )
+            os.kill(rng.choice(children(process)), signal.SIGKILL)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    found = outcomes(store)
+    assert len(found) == N_CLIPS
+    assert {status for status, _ in found.values()} == {"ok"}
+
+
+@pytest.fixture
+def scheduler(corpus):
+    """Start a scheduler with one worker, and give its process and address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "dask"]
+    head_line = f"scheduler --host 127.0.0.1 --port {port} --no-dashboard"
+    worker_line = f"worker {address} --nthreads 1 --no-nanny --no-dashboard"
+    with (
+        subprocess.Popen([*dask, *head_line.split()], **quiet) as head,
+        subprocess.Popen(
+            [*dask, *worker_line.split()], env=environment(corpus.folder), **quiet
+        ) as worker,
+    ):
+        try:
+            wait_until(lambda: _answers(port), head)
+            yield head, address
+        finally:
+            for process in (worker, head):
+                process.kill()
+
+
+def test_a_scheduler_that_serves_and_then_dies(corpus, scheduler):
+    head, address = scheduler
+    store = corpus.folder / "store"
+    assert corpus.extract(layers="1", part_clips=20, scheduler=address).tally.n_ok == N_CLIPS
+    assert len(outcomes(store)) == N_CLIPS
+    n_before = n_commits(store)
+
+    def kill() -> None:
+        while n_commits(store) < n_before + 2:
+            time.sleep(0.005)
+        head.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(MerStoreError, match="scheduler is gone") as raised:
+        corpus.extract(layers="2", part_clips=1, scheduler=address)
+    killer.join()
+    assert "run the same command again" in str(raised.value)
+    assert n_before < n_commits(store) < n_before + N_CLIPS, "what was committed stays"
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port)):
+            return True
+    except OSError:
+        return False
+
+
+def connect(address: str) -> None:
+    with dask_crew(lambda tally: None, lambda text: None, None, address):
+        pytest.fail("connected")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://127.0.0.1:1", "tcp://no-such-host.invalid:8786", "http://127.0.0.1:80", "???"],
+)
+def test_an_address_where_no_scheduler_is(address):
+    with pytest.raises(UsageError, match="no dask scheduler answers there"):
+        connect(address)
+
+
+def test_an_address_where_something_else_listens(monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_S", 0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(UsageError, match="no dask scheduler answers there"),
+    ):
+        connect(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch):
+    monkeypatch.setattr(cluster, "n_cpus", lambda: 16)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    first, second, third = worker_environments(3, ["2", "5"])
+    assert {env["OMP_NUM_THREADS"] for env in (first, second, third)} == {"5"}
+    assert [env["CUDA_VISIBLE_DEVICES"] for env in (first, second, third)] == ["2", "5", "2"]
+    assert "CUDA_VISIBLE_DEVICES" not in worker_environments(1, [])[0]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert worker_environments(1, [])[0]["OMP_NUM_THREADS"] == "3", "what a person set is kept"
+
+
+def test_errors_of_workers_are_told_as_such():
+    crew = DaskCrew(None, None, print, is_local=True)
+    with pytest.raises(MerStoreError, match=r"ModuleNotFoundError.*same mer-store"):
+        crew.lost(ModuleNotFoundError("No module named 'pipelines'"))
+    assert crew.lost(UsageError("said already")) == 0
