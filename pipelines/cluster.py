@@ -35,7 +35,9 @@ LEAVE_S = 1.0
 COME_BACK_S = 180.0
 SAY_AFTER_S = 10.0
 QUIET = ("distributed", "distributed.client", "tornado.application", "asyncio")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM",
+)  # fmt: skip
 
 SETTINGS = {
     # One part is in flight per worker: a worker's death is its own part's, which is split and tried again.
