@@ -1,7 +1,7 @@
 """The files of a part being written: one shard per array, and the texts any Zarr reader needs."""
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from mer_store.errors import UsageError
 from mer_store.layers import Layer
 from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, with_group_file
+from mer_store.store.layer_files import LayerFiles
 from mer_store.store.layout import is_safe_name, make_folder, write_file
 from mer_store.store.metadata import member_metadata, part_metadata, to_text
 from mer_store.store.record import CommitRecord, FileFacts, LedgerRow
 from mer_store.store.rows_file import RowsFile
-from mer_store.store.shard import CHUNK_ROWS, CHUNK_ROWS_NARROW, DTYPES, ArrayInfo, shard_path
+from mer_store.store.shard import CHUNK_ROWS_NARROW, DTYPES, ArrayInfo, shard_path
 
 OFFSETS = "offsets"
 #: Threads that hash and write while the next rows are made. At the end they wait for the disk, and files
@@ -26,70 +27,57 @@ N_WRITING = 8
 class PartFiles:
     """Writes the arrays of one part into `folder`, which is nobody else's."""
 
-    def __init__(self, folder: Path, layers: Sequence[Layer], stored_dtype: str) -> None:
+    def __init__(
+        self, folder: Path, layers: Sequence[Layer], stored_dtype: str, *, one_row: bool
+    ) -> None:
         self._folder = folder
         self._layers = layers
-        self._stored_dtype = np.dtype(stored_dtype)
         self._pool = ThreadPoolExecutor(N_WRITING, thread_name_prefix="store")
+        self._layer_files = LayerFiles(
+            folder, layers, np.dtype(stored_dtype), self._pool, one_row=one_row
+        )
         self._arrays: dict[str, RowsFile] = {}
         self._counts: list[int] = []
         self._table_counts: dict[str, list[int]] = {}
         self._columns: dict[str, set[str]] = {}
 
+    def stage(self, clip_id: str, rows: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+        """Check and, where they are few, copy a clip's rows; as `LayerFiles.stage`."""
+        return self._layer_files.stage(clip_id, rows)
+
     def append(
         self,
         clip_id: str,
-        layers: Mapping[Layer, NDArray[Any]],
+        rows: Sequence[NDArray[Any]],
         wide: Collection[Layer],
         tables: Mapping[str, Mapping[str, NDArray[Any]]],
+        *,
+        staged: bool,
     ) -> None:
-        """Add one clip's rows, [T, D] per layer, and its side tables.
+        """Add the clip that was staged last, its rows [T, D] per layer, and its side tables.
 
-        The layers in `wide` hold values that float16 does not: they are stored as float32. All others are
-        rounded to the stored type even where another clip made their array float32.
+        The layers in `wide` hold values that float16 does not: they are stored as float32.
         """
-        checked = self._check(clip_id, layers, tables)
-        for layer, rows in layers.items():
-            self._append_layer(str(layer), rows, wide=layer in wide)
+        checked = self._check(clip_id, tables) if tables else {}
+        self._layer_files.append(rows, wide, staged=staged)
         for table, columns in checked.items():
             counts = self._table_counts.setdefault(table, [])
             counts += [0] * (len(self._counts) - len(counts))
             counts.append(len(next(iter(columns.values()))))
             for column, values in columns.items():
-                self._file(f"{table}/{column}", values, CHUNK_ROWS_NARROW).append(values)
-        self._counts.append(len(next(iter(layers.values()))))
+                self._file(f"{table}/{column}", values).append(values)
+        self._counts.append(len(rows[0]))
 
-    def _append_layer(self, name: str, rows: NDArray[Any], *, wide: bool) -> None:
-        file = self._arrays.get(name)
-        if file is None:
-            path = self._folder / name / "c" / "0" / "0"
-            file = RowsFile(path, self._stored_dtype, rows.shape[1:], CHUNK_ROWS, self._pool)
-            self._arrays[name] = file
-        if wide and file.dtype == np.float16:
-            self._arrays[name] = file = file.widened()
-        elif not wide and file.dtype != self._stored_dtype:
-            rows = rows.astype(self._stored_dtype)
-        file.append(rows)
-
-    def _file(self, name: str, rows: NDArray[Any], chunk_rows: int) -> RowsFile:
+    def _file(self, name: str, rows: NDArray[Any]) -> RowsFile:
         if name not in self._arrays:
             path = self._folder.joinpath(name, "c", *("0" for _ in rows.shape))
-            self._arrays[name] = RowsFile(path, rows.dtype, rows.shape[1:], chunk_rows, self._pool)
+            self._arrays[name] = RowsFile(path, rows.dtype, rows.shape[1:], CHUNK_ROWS_NARROW)
         return self._arrays[name]
 
     def _check(
-        self,
-        clip_id: str,
-        layers: Mapping[Layer, NDArray[Any]],
-        tables: Mapping[str, Mapping[str, NDArray[Any]]],
+        self, clip_id: str, tables: Mapping[str, Mapping[str, NDArray[Any]]]
     ) -> dict[str, dict[str, NDArray[Any]]]:
-        """Refuse what does not fit the clips before it, while nothing of this one is written."""
-        for layer, rows in layers.items():
-            before = self._arrays.get(str(layer)) if self._arrays else None
-            if before is not None and before.row_shape != rows.shape[1:]:
-                raise UsageError(
-                    f"clip {clip_id}, layer {layer}: expected {before.row_shape[0]} wide, got {rows.shape[1]}"
-                )
+        """Refuse tables that do not fit the clips' before, while nothing of this one is written."""
         arrays = {
             table: {column: np.asarray(values) for column, values in columns.items()}
             for table, columns in tables.items()
@@ -137,13 +125,16 @@ class PartFiles:
     ) -> CommitRecord:
         """Write all that is left, durable, and return the part's record."""
         self._append_offsets()
+        writing = self._arrays | self._layer_files.settle()
         arrays: dict[str, ArrayInfo] = {}
         files: dict[str, FileFacts] = {}
-        finishing = {name: self._pool.submit(file.finish) for name, file in self._arrays.items()}
+        finishing = {name: self._pool.submit(file.finish) for name, file in writing.items()}
+        syncing: list[Future[None]] = []
         for name in sorted(finishing):
             arrays[name], facts = finishing[name].result()
             if facts is not None:
                 files[shard_path(name, arrays[name])] = facts
+                syncing.append(self._pool.submit(writing[name].sync))
         members = member_metadata(arrays)
         texts = {f"{name}/{GROUP_FILE}": to_text(member) for name, member in members.items()}
         files |= {path: FileFacts.of(text) for path, text in texts.items()}
@@ -152,7 +143,9 @@ class PartFiles:
         )
         text = to_text(part_metadata(members, {ATTRIBUTE: record.to_values()}))
         texts[GROUP_FILE] = text
-        list(self._pool.map(self._write_text, texts, texts.values()))
+        syncing += [self._pool.submit(self._write_text, *item) for item in texts.items()]
+        for future in syncing:
+            future.result()
         return with_group_file(record, text)
 
     def _append_offsets(self) -> None:
@@ -163,7 +156,7 @@ class PartFiles:
             offsets = np.zeros(len(self._counts) + 1, dtype="<i8")
             offsets[1 : len(lengths) + 1] = np.cumsum(lengths)
             offsets[len(lengths) + 1 :] = offsets[len(lengths)]
-            self._file(prefix + OFFSETS, offsets, CHUNK_ROWS_NARROW).append(offsets)
+            self._file(prefix + OFFSETS, offsets).append(offsets)
 
     def _write_text(self, path: str, text: bytes) -> None:
         place = self._folder / path
@@ -173,5 +166,5 @@ class PartFiles:
     def abandon(self) -> None:
         """Close every file, once nothing is being written to it."""
         self._pool.shutdown(cancel_futures=True)
-        for file in self._arrays.values():
+        for file in (*self._arrays.values(), *self._layer_files.files.values()):
             file.abandon()

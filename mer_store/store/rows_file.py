@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from concurrent.futures import Executor, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,7 @@ from mer_store.store.shard import CRC_BYTES, ArrayInfo, crc_bytes, shard_index
 
 
 class RowsFile:
-    """Writes one array's shard from front to back, holding two chunks in memory.
-
-    While one chunk is hashed and written in a thread of `pool`, the next one fills up.
+    """Writes one array's shard from front to back, holding one chunk in memory.
 
     Parameters
     ----------
@@ -27,28 +24,18 @@ class RowsFile:
         Of the array: () or (D,).
     chunk_rows
         Rows of an inner chunk. An array of fewer rows becomes one chunk of just these.
-    pool
-        Runs no two writes of this file at once.
     """
 
     def __init__(
-        self,
-        path: Path,
-        dtype: DTypeLike,
-        row_shape: tuple[int, ...],
-        chunk_rows: int,
-        pool: Executor,
+        self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...], chunk_rows: int
     ) -> None:
         self.path = path
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.row_shape = row_shape
         self.chunk_rows = chunk_rows
         self.n_rows = 0
-        self._pool = pool
-        self._pending: NDArray[Any] = np.zeros((chunk_rows, *row_shape), self.dtype)
+        self._pending: NDArray[Any] = np.empty((chunk_rows, *row_shape), self.dtype)
         self._n_pending = 0
-        self._writing: Future[None] | None = None
-        self._being_written = np.zeros_like(self._pending)
         self._sha256 = hashlib.sha256()
         self._n_bytes = 0
         make_folder(path.parent)
@@ -61,31 +48,18 @@ class RowsFile:
         while n_left:
             filled = self._n_pending
             n = min(n_left, self.chunk_rows - filled)
-            self._pending[filled : filled + n] = rows if n == len(rows) else rows[start : start + n]
+            self._pending[filled : filled + n] = rows[start : start + n]
             self._n_pending = filled + n
             start, n_left = start + n, n_left - n
             if self._n_pending == self.chunk_rows:
-                self._send()
-
-    def _send(self) -> None:
-        """Have the full chunk written while the other one fills up."""
-        self._settle()
-        self._pending, self._being_written = self._being_written, self._pending
-        self._n_pending = 0
-        self._writing = self._pool.submit(self._write_chunk, self._being_written)
-
-    def _settle(self) -> None:
-        """Wait until nothing is being written; raise what went wrong."""
-        if self._writing is not None:
-            self._writing.result()
-            self._writing = None
+                self._write_chunk(self._pending)
+                self._n_pending = 0
 
     def finish(self) -> tuple[ArrayInfo, FileFacts | None]:
         """Write what is pending and the index; return the array and, unless it has no rows, its file.
 
-        The file is durable when this returns; its folder is not.
+        Nothing is durable before `sync`.
         """
-        self._settle()
         info = self._info()
         if not info.n_rows:
             self.abandon()
@@ -97,21 +71,24 @@ class RowsFile:
             self._n_pending = 0
         self._write(shard_index(info))
         os.fchmod(self._descriptor, FILE_MODE)
-        os.fsync(self._descriptor)
-        self.abandon()
         return info, FileFacts(self._n_bytes, self._sha256.hexdigest())
 
+    def sync(self) -> None:
+        """Make the finished file durable and close it. Its folder is not synced."""
+        if self._descriptor >= 0:
+            os.fsync(self._descriptor)
+            self.abandon()
+
     def abandon(self) -> None:
-        """Close the file, leaving it as it is. Nothing may be being written."""
+        """Close the file, leaving it as it is."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def widened(self) -> "RowsFile":
         """Return a float32 file, in place of this one, that holds the rows written so far."""
-        self._settle()
         beside = self.path.with_name(self.path.name + ".wide")
-        wide = RowsFile(beside, np.float32, self.row_shape, self.chunk_rows, self._pool)
+        wide = RowsFile(beside, np.float32, self.row_shape, self.chunk_rows)
         try:
             for start in range(0, self._n_bytes, self._pending.nbytes + CRC_BYTES):
                 data = os.pread(self._descriptor, self._pending.nbytes, start)
@@ -119,7 +96,6 @@ class RowsFile:
             wide.append(self._pending[: self._n_pending])
             beside.replace(self.path)
         except BaseException:
-            wait([wide._writing] if wide._writing else [])
             wide.abandon()
             raise
         wide.path = self.path

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers, sort_layers
 from mer_store.store.commit import publish, stage
+from mer_store.store.finite import fits
 from mer_store.store.layout import Folders, is_safe_name, writing
 from mer_store.store.part_files import OFFSETS, PartFiles
 from mer_store.store.record import (
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
     from mer_store.store.feature_set import FeatureSet
 
 _MAX_REASON_CHARS = 1000
-_FLOAT16_INF = 0x7C00
-#: The smallest numbers that round to infinity.
-_FLOAT16_LIMIT = 65520.0
-_FLOAT32_LIMIT = 2.0**128 - 2.0**103
-#: Up to so many values BLAS stays in one thread.
-_QUICK_VALUES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +84,18 @@ class PartWriter:
         self.spec = feature_set.spec
         self.layers = sort_layers(layers)
         self.attempt = attempt
-        self._one_row = self.spec.level == "utterance"
-        self._narrow = self.spec.stored_dtype == "float16"
+        self._layer_names = frozenset(self.layers)
+        self._stored_dtype = np.dtype(self.spec.stored_dtype)
         self._feature_set = feature_set
         self._folders = Folders(feature_set.path)
         self._versions = dict(versions or {})
         self._ledger: dict[str, LedgerRow] = {}
         with writing(feature_set.path):
             self._staged = stage(self._folders)
-        self._files: PartFiles | None = PartFiles(self._staged, self.layers, self.spec.stored_dtype)
+        one_row = self.spec.level == "utterance"
+        self._files: PartFiles | None = PartFiles(
+            self._staged, self.layers, self.spec.stored_dtype, one_row=one_row
+        )
 
     @property
     def n_clips(self) -> int:
@@ -132,24 +130,27 @@ class PartWriter:
         self._check(clip)
         if clip.status != "ok":
             return self._enter(clip, clip.status, clip.reason or "no reason was given", 0)
-        layers = {layer: self._rows(clip, layer) for layer in self.layers}
-        if len(self.layers) > 1 and len({len(rows) for rows in layers.values()}) != 1:
-            shapes = ", ".join(f"{layer}: {rows.shape}" for layer, rows in layers.items())
-            raise UsageError(f"clip {clip.clip_id}: layers differ in length: {shapes}")
-        fits = {layer: self._fits(rows) for layer, rows in layers.items()}
-        if None in fits.values():
-            named = describe_layers(layer for layer, fit in fits.items() if fit is None)
-            return self._enter(clip, "failed", f"non-finite values in layer {named}", 0)
-        wide = [layer for layer, fit in fits.items() if not fit]
+        rows = [np.asarray(clip.layers[layer]) for layer in self.layers]
+        wide: list[Layer] = []
         try:
-            with writing(self._folders.path):
-                self._files.append(clip.clip_id, layers, wide, clip.tables)
+            staged = self._files.stage(clip.clip_id, rows)
+            if staged is None or not fits(staged, self._stored_dtype):
+                each = {
+                    layer: fits(array, self._stored_dtype)
+                    for layer, array in zip(self.layers, rows, strict=True)
+                }
+                if None in each.values():
+                    named = describe_layers(layer for layer, fit in each.items() if fit is None)
+                    return self._enter(clip, "failed", f"non-finite values in layer {named}", 0)
+                wide = [layer for layer, fit in each.items() if not fit]
+            self._files.append(clip.clip_id, rows, wide, clip.tables, staged=staged is not None)
         except UsageError:
             raise
         except BaseException:
             self.drop()  # some layers may have the clip's rows and others not
-            raise
-        return self._enter(clip, "ok", None, len(layers[self.layers[0]]))
+            with writing(self._folders.path):
+                raise
+        return self._enter(clip, "ok", None, len(rows[0]))
 
     def commit(self) -> CommitRecord:
         """Make the part visible, with the clips that were added.
@@ -201,42 +202,11 @@ class PartWriter:
             raise UsageError(
                 f"clip {clip.clip_id}: digest {clip.digest!r}: expected 1 to 128 characters"
             )
-        if clip.status == "ok" and set(clip.layers) != set(self.layers):
+        if clip.status == "ok" and clip.layers.keys() != self._layer_names:
             raise UsageError(
                 f"clip {clip.clip_id}: expected the layers {describe_layers(self.layers)}, "
                 f"got {describe_layers(clip.layers)}"
             )
-
-    def _rows(self, clip: ClipRows, layer: Layer) -> NDArray[Any]:
-        rows = np.asarray(clip.layers[layer])
-        if rows.ndim != 2 or rows.dtype.kind != "f" or not rows.shape[1]:
-            raise UsageError(
-                f"clip {clip.clip_id}, layer {layer}: expected floats [T, D], got {rows.dtype} {rows.shape}"
-            )
-        if self._one_row and len(rows) != 1:
-            raise UsageError(
-                f"clip {clip.clip_id}, layer {layer}: expected one row, got {rows.shape}"
-            )
-        return rows
-
-    def _fits(self, rows: NDArray[Any]) -> bool | None:
-        """Tell whether rows can be stored in the spec's type; None where some value is not finite."""
-        if not rows.size:
-            return True
-        if rows.dtype == np.float16:
-            return True if (rows.view(np.uint16) & 0x7FFF).max() < _FLOAT16_INF else None
-        limit = _FLOAT16_LIMIT if self._narrow else _FLOAT32_LIMIT
-        # No value is above the root of the sum of squares: mostly, one quick pass tells all.
-        if rows.size <= _QUICK_VALUES and float(np.vdot(rows, rows)) < limit * limit / 2:
-            return True
-        # NaN and infinity are among the extremes wherever they are.
-        low, high = float(rows.min()), float(rows.max())
-        if not (np.isfinite(low) and np.isfinite(high)):
-            return None
-        extreme = max(-low, high)
-        if extreme < limit:
-            return True
-        return False if self._narrow and extreme < _FLOAT32_LIMIT else None
 
     def _enter(self, clip: ClipRows, status: str, reason: str | None, n_rows: int) -> LedgerRow:
         if reason is not None:
