@@ -51,10 +51,19 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{tests}", **more}
 
 
+class Command(subprocess.Popen):
+    """A process that does not outlive a test that fails."""
+
+    def __exit__(self, kind, error, traceback):
+        if error is not None:
+            self.kill()
+        super().__exit__(kind, error, traceback)
+
+
 def extract(folder: Path, *more: str, **variables: str) -> subprocess.Popen:
     line = [sys.executable, "-c", "from mer_store.cli import main; main()"]
     options = "extract --modality audio --device cpu --decoders 1 --workers 2".split()
-    return subprocess.Popen(
+    return Command(
         [*line, *options, *more], cwd=folder, env=environment(folder, **variables), text=True,
         start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -76,7 +85,7 @@ def children(process: subprocess.Popen) -> list[int]:
     for line in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = line.read_text().rsplit(")", 1)[1].split()[:2]
-            is_worker = "spawn_main" in (line.parent / "cmdline").read_text()
+            is_worker = b"spawn_main" in (line.parent / "cmdline").read_bytes()
         except OSError:
             continue
         if int(parent) == process.pid and is_worker and state != "Z":
