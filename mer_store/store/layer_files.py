@@ -171,3 +171,4 @@ class LayerFiles:
             elif not wide and file.dtype != self._stored_dtype:
                 rows = rows.astype(self._stored_dtype)  # noqa: PLW2901 - the same rows, rounded
             file.append(rows)
+        file.start_writeback()

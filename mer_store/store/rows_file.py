@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from mer_store.store.layout import FILE_MODE, make_folder
 from mer_store.store.record import FileFacts
 from mer_store.store.shard import CRC_BYTES, ArrayInfo, crc_bytes, shard_index
+from mer_store.store.writeback import start_writeback
 
 
 class RowsFile:
@@ -38,6 +39,7 @@ class RowsFile:
         self._n_pending = 0
         self._sha256 = hashlib.sha256()
         self._n_bytes = 0
+        self._n_bytes_asked = 0
         make_folder(path.parent)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
 
@@ -72,6 +74,12 @@ class RowsFile:
         self._write(shard_index(info))
         os.fchmod(self._descriptor, FILE_MODE)
         return info, FileFacts(self._n_bytes, self._sha256.hexdigest())
+
+    def start_writeback(self) -> None:
+        """Have what was written so far on its way to the disk, while more is being made."""
+        asked, self._n_bytes_asked = self._n_bytes_asked, self._n_bytes
+        if self._n_bytes > asked:
+            start_writeback(self._descriptor, asked, self._n_bytes - asked)
 
     def sync(self) -> None:
         """Make the finished file durable and close it. Its folder is not synced."""
