@@ -238,6 +238,7 @@ def bench_writing(bench: Bench, data: Data) -> None:
         def prepare() -> Job:
             shutil.rmtree(data.root)
             data.root.mkdir()
+            os.sync()  # what was removed is given back to the disk now, not in the next job's time
             return way
 
         return prepare
