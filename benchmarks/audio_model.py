@@ -18,10 +18,10 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 from extractors.audio.extractor import AudioExtractor
-from extractors.audio.model import HiddenStates, SpeechModel
-from extractors.audio.waveform import RATE_HZ
+from extractors.audio.model import HiddenStates
 from extractors.batching import batches
 from extractors.contract import ExtractorRequest, Loaded, Want
+from extractors.models.speech import RATE_HZ, SpeechModel
 
 LAYERS = tuple(range(16, 22))
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from extractors.contract import ClipProblem, Extractor, Source
 from mer_store.clips.seen import SeenMedia
 from mer_store.store.ledger import Ledger
-from pipelines.progress import line_options
+from pipelines.lines import line_options
 
 REMEMBER_EVERY = 256
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 
-from extractors.audio.model import HiddenStates, open_model
+from extractors.audio.model import HiddenStates
 from extractors.audio.recipes import default_layers, recipe_named
 from extractors.audio.rows import Rows, compute_rows, join_rows
 from extractors.audio.waveform import (
-    RATE_HZ,
     normalise,
     pad_to_chunks,
     require_length,
@@ -28,9 +27,10 @@ from extractors.contract import (
     States,
     Want,
 )
-from extractors.devices import pick_device, pick_dtype
 from extractors.media.audio import AUDIO_RULE, decode_audio
 from extractors.media.blob import read_blob
+from extractors.models.devices import pick_device, pick_dtype
+from extractors.models.speech import RATE_HZ, open_model
 from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers
 

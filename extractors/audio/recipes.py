@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from extractors.audio.waveform import RATE_HZ, SILENCE_PEAK
+from extractors.audio.waveform import SILENCE_PEAK
+from extractors.models.speech import RATE_HZ
 from mer_store.errors import UsageError
 from mer_store.layers import Layer
 

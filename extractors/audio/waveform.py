@@ -3,8 +3,8 @@
 import numpy as np
 
 from extractors.contract import ClipEmpty, Floats
+from extractors.models.speech import RATE_HZ
 
-RATE_HZ = 16000
 #: Peak under which a clip is digital silence: one step of 16-bit audio.
 SILENCE_PEAK = 2.0**-15
 

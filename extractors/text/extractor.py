@@ -21,8 +21,8 @@ from extractors.contract import (
     States,
     Want,
 )
-from extractors.devices import pick_device, pick_dtype
 from extractors.media.blob import text_blob
+from extractors.models.devices import pick_device, pick_dtype
 from extractors.text.hidden_states import LanguageModel
 from extractors.text.model import open_model
 from extractors.text.tokenizer import Tokens

@@ -6,8 +6,15 @@ from typing import Any
 
 import torch
 
-from extractors.checkpoints import Checkpoint, iter_tensors, load_pretrained, locate, weights_digest
-from extractors.file_digests import file_digest
+from extractors.models.checkpoints import (
+    Checkpoint,
+    iter_tensors,
+    load_pretrained,
+    locate,
+    weights_digest,
+)
+from extractors.models.file_digests import file_digest
+from extractors.models.tiny import TINY, tiny_text
 from extractors.text import baichuan2
 from extractors.text.hidden_states import LanguageModel, TransformersModel
 from extractors.text.tokenizer import (
@@ -17,7 +24,6 @@ from extractors.text.tokenizer import (
     Tokenizer,
     tokenizer_digest,
 )
-from extractors.tiny import TINY, tiny_text
 from mer_store.errors import UsageError
 
 #: Kinds whose first token has the position pad_token_id + 1, so that a text may be that much

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from extractors.checkpoints import Checkpoint, load_pretrained, locate, weights_digest
-from extractors.tiny import TINY, tiny_clip
+from extractors.models.checkpoints import Checkpoint, load_pretrained, locate, weights_digest
+from extractors.models.tiny import TINY, tiny_clip
 from extractors.visual.pixels import Pixels, pixels_of
 from mer_store.errors import UsageError
 from mer_store.layers import Layer

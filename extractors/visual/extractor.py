@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from extractors.checkpoints import pick_device, pick_dtype
 from extractors.contract import (
     Blob,
     ClipFailed,
@@ -21,6 +20,7 @@ from extractors.contract import (
     Want,
 )
 from extractors.media.blob import read_blob
+from extractors.models.devices import pick_device, pick_dtype
 from extractors.visual.clip import EMBED, VisionTower, describe_model
 from extractors.visual.faces.crops import FaceClip
 from extractors.visual.faces.detector import Rgb, build_detector

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from extractors.audio.waveform import RATE_HZ
 from extractors.contract import Blob
 from extractors.media.audio import decode_audio
 from extractors.media.blob import read_blob
+from extractors.models.speech import RATE_HZ
 from extractors.visual.contact_sheet import draw_faces
 from mer_store.clips.clip_list import Clip, ClipList
 from mer_store.errors import UsageError

@@ -24,8 +24,8 @@ from extractor_contract import relative
 
 from extractors.batching import batches
 from extractors.contract import ExtractorRequest, Source, Want
+from extractors.models.tiny import tiny_hubert
 from extractors.table import build_extractor
-from extractors.tiny import tiny_hubert
 
 LENGTHS = (400, 16_000, 50_321, 7_999, 719, 720, 31_000, 16_010)
 CLOSE = 1e-5

@@ -10,8 +10,8 @@ from checkpoint_factory import save_hubert, save_hubert_base, save_wavlm
 from extractor_contract import assert_same_states
 
 from extractors.audio import extractor as extractor_module
-from extractors.audio.model import SpeechModel
 from extractors.contract import ClipEmpty, ClipFailed, ExtractorRequest, Loaded, Source, Want
+from extractors.models.speech import SpeechModel
 from extractors.table import build_extractor
 from mer_store.errors import UsageError
 

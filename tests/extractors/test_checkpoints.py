@@ -11,10 +11,10 @@ import transformers
 from checkpoint_factory import save_hubert
 from safetensors.torch import save_file
 
-from extractors import checkpoints
-from extractors.checkpoints import iter_tensors, load_pretrained, locate, weights_digest
-from extractors.file_digests import file_digest
-from extractors.hub import weight_patterns
+from extractors.models import checkpoints
+from extractors.models.checkpoints import iter_tensors, load_pretrained, locate, weights_digest
+from extractors.models.file_digests import file_digest
+from extractors.models.hub import weight_patterns
 from mer_store.errors import UsageError
 
 

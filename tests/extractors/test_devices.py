@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from extractors.devices import pick_device, pick_dtype
+from extractors.models.devices import pick_device, pick_dtype
 from mer_store.errors import UsageError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)

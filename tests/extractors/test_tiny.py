@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from extractors.tiny import tensors_digest, tiny_clip, tiny_hubert, tiny_text
+from extractors.models.tiny import tensors_digest, tiny_clip, tiny_hubert, tiny_text
 
 #: The same on every machine: features made by one can be joined with those of another.
 DIGESTS = {

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from extractors.file_digests import file_digest
+from extractors.models.file_digests import file_digest
 from extractors.visual.faces.boxes import suppress
 from extractors.visual.faces.combine import CombinedDetector
 from extractors.visual.faces.detector import N_POINTS, Detections, Rgb

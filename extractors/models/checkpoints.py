@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from extractors.devices import pick_device, pick_dtype
-from extractors.file_digests import combined_digest, file_digest
-from extractors.hub import cached_folder, download_folder
+from extractors.models.file_digests import combined_digest, file_digest
+from extractors.models.hub import cached_folder, download_folder
 from mer_store.errors import UsageError
 
 __all__ = [
@@ -21,8 +20,6 @@ __all__ = [
     "iter_tensors",
     "load_pretrained",
     "locate",
-    "pick_device",
-    "pick_dtype",
     "weights_digest",
 ]
 
@@ -115,7 +112,7 @@ def locate(name_or_dir: str | Path) -> Checkpoint:
 def weights_digest(checkpoint: Checkpoint) -> str:
     """Return ``sha256:`` and 64 hex digits over the weight files' bytes and the config without cosmetic keys.
 
-    File digests are remembered by path, size and modification time (see `extractors.file_digests`).
+    File digests are remembered by path, size and modification time (see `extractors.models.file_digests`).
     """
     config = {
         key: value

@@ -6,7 +6,7 @@ import transformers
 from checkpoint_factory import save_hubert, save_wav2vec2, save_wavlm
 from extractor_contract import relative
 
-from extractors.audio.blocks import (
+from extractors.models.blocks import (
     final_layer,
     first_states,
     frame_mask,

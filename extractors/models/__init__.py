@@ -1,0 +1,1 @@
+"""Pre-trained models as extractors and trainers both need them: checkpoints, speech blocks. No media."""

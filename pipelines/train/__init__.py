@@ -1,0 +1,1 @@
+"""From caches to predictions: the trainers, and what they share."""
