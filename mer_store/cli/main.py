@@ -18,6 +18,7 @@ COMMANDS = {
     "init": "mer_store.cli.init:init",
     "clips": "mer_store.cli.clips:clips",
     "extract": "mer_store.cli.extract:extract",
+    "train": "mer_store.cli.train:train",
     "status": "mer_store.cli.status:status",
     "show": "mer_store.cli.show:show",
     "verify": "mer_store.cli.verify:verify",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-COLUMNS = ("clip_id", "path", "text", "label", "split", "fold")
+COLUMNS = ("clip_id", "path", "text", "label", "split", "fold", "confidence")
 SPLITS = ("labelled", "unlabelled", "test")
 
 
@@ -22,6 +22,8 @@ class Clip:
     """One of `SPLITS`."""
     fold: int | None = None
     """Number of the fold that validates on this clip, from 0."""
+    confidence: float | None = None
+    """Probability of a label that was predicted; None for a label given by people."""
 
 
 @dataclass(frozen=True, slots=True)

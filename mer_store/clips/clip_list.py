@@ -1,4 +1,4 @@
-"""The clip list: one row a clip, ``clip_id,path`` and optionally ``text,label,split,fold``."""
+"""The clip list: one row a clip, ``clip_id,path`` and optionally ``text,label,split,fold,confidence``."""
 
 import os
 from collections import defaultdict

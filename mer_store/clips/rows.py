@@ -150,13 +150,15 @@ def _rows(
 
 
 def _clip(row: Row, inside: Inside) -> Clip:
-    clip_id, path, text, label, split, fold = row
+    clip_id, path, text, label, split, fold, confidence = row
     if reason := id_problem(clip_id or ""):
         raise ValueError(reason)
     if split and split not in SPLITS:
         raise ValueError(f"split {split!r}: expected {', '.join(SPLITS)} or nothing")
     if fold and not (fold.isascii() and fold.isdecimal()):
         raise ValueError(f"fold {fold!r}: expected a whole number from 0, or nothing")
+    if confidence and not label:
+        raise ValueError("a confidence without a label")
     return Clip(
         clip_id or "",
         inside.expand(path or ""),
@@ -164,7 +166,18 @@ def _clip(row: Row, inside: Inside) -> Clip:
         label or None,
         split or None,
         int(fold) if fold else None,
+        _probability(confidence) if confidence else None,
     )
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError(f"confidence {text!r}: expected a number from 0 to 1, or nothing")
+    return value
 
 
 @contextmanager

@@ -14,6 +14,9 @@ CLASS_OF_WORD = {
     "worried": "worry",
     "surprise": "surprise",
 }
+WORD_OF_CLASS = {name: word for word, name in CLASS_OF_WORD.items()}
+#: The paper's classes, in the order of the official label files.
+CLASSES = tuple(WORD_OF_CLASS)
 
 
 def read_column(path: Path, column: str, key: str = "name") -> dict[str, str]:

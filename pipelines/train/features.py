@@ -1,0 +1,135 @@
+"""Features of one modality for the clips of a roster, read from a store when they are needed."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_store.errors import UsageError
+from mer_store.layers import Layer, describe_layers, parse_layers
+from mer_store.store.feature_set import FeatureSet
+from mer_store.store.store import Store
+from pipelines.train.choices import FeatureChoice
+from pipelines.train.roster import Roster, Rows
+
+Combine = Literal["each", "mean", "sum"]
+"""``each`` keeps the layers apart; ``mean`` and ``sum`` make one of them while reading."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """One modality's features at utterance level.
+
+    Which clips have them is known at once; values are read at the first use of `values` and kept.
+    """
+
+    feature_set: FeatureSet
+    layers: tuple[Layer, ...]
+    combine: Combine
+    clip_ids: tuple[str, ...]
+    """Of the roster."""
+    row: Rows
+    """[clips]: where a clip's values are, -1 for a clip that has none."""
+    digest: str
+    """Of all that decides the values: spec, layers, and the media each clip was extracted from."""
+
+    @property
+    def modality(self) -> str:
+        """``audio``, ``visual`` or ``text``."""
+        return self.feature_set.spec.modality
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """[clips]: whether a clip has features at all the layers."""
+        return self.row >= 0
+
+    @cached_property
+    def values(self) -> NDArray[Any]:
+        """[clips that have them, L, D] as stored, or [.., 1, D] float32 where layers were combined."""
+        ids = [self.clip_ids[row] for row in np.flatnonzero(self.there).tolist()]
+        if self.combine == "each" or len(self.layers) == 1:
+            return self.feature_set.read(self.layers, ids)
+        total = self.feature_set.read(self.layers[:1], ids, np.float32)
+        for layer in self.layers[1:]:
+            total += self.feature_set.read([layer], ids)
+        return total if self.combine == "sum" else total / np.float32(len(self.layers))
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.values.shape[2])
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a run notes about its input."""
+        return {
+            "modality": self.modality,
+            "feature_set": self.feature_set.name,
+            "fingerprint": self.feature_set.spec.fingerprint,
+            "layers": list(self.layers),
+            "combine": self.combine,
+            "n_clips": int(self.there.sum()),
+            "digest": self.digest,
+            "spec": json.loads(self.feature_set.spec.to_json()),
+        }
+
+
+def find_features(
+    store: Store, modality: str, level: str, choice: FeatureChoice
+) -> tuple[FeatureSet, tuple[Layer, ...]]:
+    """Return the feature set that fits a choice, and the layers of it.
+
+    Raises
+    ------
+    UsageError
+        None fits, or several do, or it lacks a layer. The message lists what there is.
+    """
+    feature_set = store.features(
+        modality,
+        level=level,
+        model=choice.model or None,
+        recipe=choice.recipe or None,
+        fingerprint=choice.fingerprint or None,
+    )
+    if not choice.layers:
+        return feature_set, feature_set.layers
+    return feature_set, parse_layers(choice.layers, feature_set.layers)
+
+
+def open_features(
+    store: Store, modality: str, choice: FeatureChoice, roster: Roster, combine: Combine = "each"
+) -> Features:
+    """Find the pooled features of a modality for a roster, without reading their values.
+
+    Raises
+    ------
+    UsageError
+        See `find_features`; or none of the roster's clips has them.
+    """
+    feature_set, layers = find_features(store, modality, "utterance", choice)
+    ledger = feature_set.ledger(roster.clip_ids)
+    there = np.asarray(ledger.has(layers).all(axis=1), bool)
+    if not there.any():
+        raise UsageError(
+            f"{store.path}: {modality}/{feature_set.name} has layers {describe_layers(layers)} of none of "
+            f"the {len(roster.clip_ids)} clips in the list; is it the right --clips?"
+        )
+    row = np.where(there, np.cumsum(there) - 1, -1)
+    digest = _digest(feature_set, layers, combine, roster.clip_ids, there, ledger.digest)
+    return Features(feature_set, layers, combine, roster.clip_ids, row, digest)
+
+
+def _digest(
+    feature_set: FeatureSet, layers: Sequence[Layer], combine: str, clip_ids: Sequence[str],
+    there: NDArray[np.bool_], media: NDArray[Any],
+) -> str:  # fmt: skip
+    digest = hashlib.sha256(
+        json.dumps([feature_set.spec.fingerprint, list(layers), combine]).encode()
+    )
+    rows = np.flatnonzero(there).tolist()
+    digest.update("\n".join(f"{clip_ids[row]} {media[row]}" for row in rows).encode())
+    return digest.hexdigest()
