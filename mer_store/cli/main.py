@@ -19,6 +19,7 @@ COMMANDS = {
     "clips": "mer_store.cli.clips:clips",
     "extract": "mer_store.cli.extract:extract",
     "train": "mer_store.cli.train:train",
+    "predict": "mer_store.cli.predict:predict",
     "status": "mer_store.cli.status:status",
     "show": "mer_store.cli.show:show",
     "verify": "mer_store.cli.verify:verify",
