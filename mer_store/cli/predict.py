@@ -1,6 +1,7 @@
 """``mer-store predict``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -34,14 +35,13 @@ from mer_store.cli.settings import clips_option, store_option
 @clips_option
 def predict(
     run: Path,
-    output: Path | None,
-    submission: Path | None,
-    candidates: Path | None,
-    as_clips: Path | None,
-    min_confidence: float,
-    device: str,
     store: str,
     clips: Path,
+    *,
+    device: str,
+    output: Path | None,
+    submission: Path | None,
+    **wanted: Any,
 ) -> None:
     """Predict every clip that has features; print the file's path.
 
@@ -60,6 +60,7 @@ def predict(
     from pipelines.train.submission import pseudo_labelled, write_submission
     from pipelines.train.trainers import trainer_of
 
+    candidates, as_clips = wanted["candidates"], wanted["as_clips"]
     if candidates and not submission:
         raise click.UsageError("--candidates goes with --submission")
     opened, clip_list = RunFolder.open(run), ClipList.read(clips)
@@ -71,7 +72,7 @@ def predict(
         n_rows = write_submission(predictions, clip_list, submission, candidates)
         click.echo(f"{submission}: {n_rows} rows to submit", err=True)
     if as_clips:
-        chosen = pseudo_labelled(predictions, clip_list, min_confidence)
+        chosen = pseudo_labelled(predictions, clip_list, wanted["min_confidence"])
         chosen.write(as_clips)
         click.echo(f"{as_clips}: {len(chosen.clips)} pseudo-labels", err=True)
     click.echo(target)

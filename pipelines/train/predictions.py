@@ -35,13 +35,15 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """Write ``clip_id,label`` and one probability a class."""
-        with path.open("w", encoding="utf-8", newline="") as file:
+        part = path.with_name(f".{path.name}.part")
+        with part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["clip_id", "label", *self.classes])
             for clip_id, label, row in zip(
                 self.clip_ids, self.labels, self.probability.tolist(), strict=True
             ):
                 writer.writerow([clip_id, label, *(f"{value:.6f}" for value in row)])
+        part.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> "Predictions":

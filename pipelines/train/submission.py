@@ -19,8 +19,8 @@ def write_submission(
 ) -> int:
     """Write ``name,discrete`` in the organisers' words, and return how many rows.
 
-    Rows are the candidates, in their order; without candidates the clips of split ``test``, else all without a
-    label. Names are joined, never counted on to be in the same order.
+    Rows are the candidates, in their order; without candidates the clips of split ``test``, else all
+    without a label. Names are joined, never counted on to be in the same order.
 
     Raises
     ------
@@ -71,8 +71,8 @@ def pseudo_labelled(
 ) -> ClipList:
     """Return the clips without a label that are predicted with `min_confidence` or more, labelled so.
 
-    Clips of split ``test`` are left out. `confidence` marks each label as predicted: training takes such a list
-    beside the real labels (``--set pseudo=new.csv``) and never scores on it.
+    Clips of split ``test`` are left out. `confidence` marks each label as predicted: training takes such a
+    list beside the real labels (``--set pseudo=new.csv``) and never scores on it.
     """
     sure = {
         clip_id: (label, confidence)
