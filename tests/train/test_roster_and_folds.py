@@ -104,7 +104,7 @@ def test_folds_of_the_clip_list_come_first_and_must_be_whole():
     clips = [clip(n, "anger", "labelled", fold=[4, 9][n % 2]) for n in range(6)]
     roster = make_roster(clips, CLASSES)
     assert assign_folds(roster, ProtocolSettings()).tolist() == [0, 1, 0, 1, 0, 1]
-    with pytest.raises(UsageError, match="1 labelled clips have no fold, e.g. clip077"):
+    with pytest.raises(UsageError, match=r"1 labelled clips have no fold, e\.g\. clip077"):
         assign_folds(make_roster([*clips, clip(77, "anger")], CLASSES), ProtocolSettings())
 
 

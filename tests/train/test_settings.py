@@ -85,7 +85,7 @@ def test_written_settings_read_back(tmp_path):
 
 def test_a_bundled_config_is_found_by_name_and_others_are_listed():
     assert find_config("hl18").name == "hl18.toml"
-    with pytest.raises(UsageError, match="those that come along:.*hl18"):
+    with pytest.raises(UsageError, match=r"those that come along:.*hl18"):
         find_config("no-such-config")
 
 
