@@ -4,12 +4,30 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   ?= demo
+PLANTED ?= planted
+
+# Trainers read the demo's store, or the one that mer-store.toml names, or: make train-fusion STORE=… CLIPS=…
+ifneq ($(STORE),)
+DATA := --store $(STORE) $(if $(CLIPS),--clips $(CLIPS))
+INTO := $(if $(RUNS),--runs $(RUNS))
+PLANTED_DATA := $(DATA)
+PLANTED_INTO := $(INTO)
+else ifeq ($(wildcard mer-store.toml),)
+DATA := --store $(DEMO)/store --clips $(DEMO)/clips/clips.csv
+INTO := --runs $(DEMO)/runs
+CORPUS := $(DEMO)/index.html
+PLANTED_DATA := --store $(PLANTED)/store --clips $(PLANTED)/clips.csv
+PLANTED_INTO := --runs $(PLANTED)/runs
+PLANTED_CORPUS := $(PLANTED)/clips.csv
+endif
+MER := $(BIN)/mer-store
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pyfeat check format readme bench clean
+.PHONY: help demo test test-pyfeat check format readme bench clean \
+        train-probe train-adapter train-align train-fusion table2 layer-sweep
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z2 -]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mer-store needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -20,6 +38,25 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## real clips to a store with features of three modalities, and a page that shows it
 	$(BIN)/mer-store demo $(DEMO)
+
+$(DEMO)/index.html: | $(READY)
+	$(MER) demo $(DEMO)
+
+$(PLANTED)/clips.csv: | $(READY)
+	$(MER) demo --planted $(PLANTED)
+
+train-probe train-adapter train-align: train-%: $(READY) $(CORPUS)  ## train from the caches
+	$(MER) train $* $(SET) $(DATA) $(INTO)
+
+train-fusion: $(READY) $(CORPUS)  ## from the caches to predictions, a submission and a report
+	run=$$($(MER) train fusion $(SET) $(DATA) $(INTO)) && echo $$run && \
+	$(MER) predict $$run --submission $$run/submission.csv $(DATA) && $(MER) report $(DATA) $(INTO)
+
+layer-sweep: $(READY) $(PLANTED_CORPUS)  ## weighted F1 layer by layer: the paper's Figure 2
+	$(MER) train probe --config layer-sweep $(SET) $(PLANTED_DATA) $(PLANTED_INTO)
+
+table2: $(READY) $(PLANTED_CORPUS)  ## the paper's Table 2: trains what is missing
+	$(MER) table2 $(PLANTED_DATA) $(PLANTED_INTO)
 
 test: $(READY)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -45,4 +82,4 @@ bench: $(READY)  ## measure, as ratios against a baseline in the same run
 	$(BIN)/python benchmarks/run_all.py
 
 clean:  ## remove the demo and the environment
-	rm -rf $(DEMO) $(VENV)
+	rm -rf $(DEMO) $(PLANTED) $(VENV)
