@@ -1,6 +1,5 @@
 """Pictures of a store's features, as PNG bytes."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,16 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mer_store.layers import Layer
-
-DPI = 110
-INK, PALE = "#1d3557", "#d9e2ec"
-
-
-def png(figure: Figure) -> bytes:
-    """Render `figure`."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    return buffer.getvalue()
+from pipelines.pictures import BAD, GOOD, INK, PALE, WARM, png
 
 
 def draw_layer_over_time(
@@ -85,7 +75,7 @@ def draw_coverage(names: Sequence[str], counts: NDArray[np.int_], statuses: Sequ
     figure = Figure(figsize=(8, 0.5 * len(names) + 1.0))
     axis = figure.subplots()
     left = np.zeros(len(names))
-    colours = {"ok": "#2a9d8f", "empty": "#e9c46a", "failed": "#e76f51", "missing": PALE}
+    colours = {"ok": GOOD, "empty": WARM, "failed": BAD, "missing": PALE}
     for column, status in enumerate(statuses):
         bars = axis.barh(names, counts[:, column], left=left, color=colours[status], label=status)
         axis.bar_label(

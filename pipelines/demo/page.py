@@ -1,6 +1,5 @@
 """The demo's page: one self-contained HTML file that shows a store."""
 
-import base64
 import io
 from html import escape
 from pathlib import Path
@@ -22,6 +21,7 @@ from mer_store.store.ledger import Status
 from mer_store.store.store import Store
 from mer_store.store.summary import summarise
 from pipelines.demo.figures import draw_coverage, draw_layer_over_time, draw_similarity
+from pipelines.pictures import embed
 
 STATUSES = ("ok", "empty", "failed")
 N_SHEETS = 3
@@ -67,7 +67,7 @@ def _summary(clip_list: ClipList, feature_sets: list[FeatureSet]) -> str:
         f"<h1>mer-store demo</h1><p class=note>{len(clip_list.clips)} clips. {_about(clip_list)} Faces are found "
         f"by a trained detector (CenterFace); the models behind the features are tiny and <span class=tag>untrained"
         f"</span>: the numbers mean nothing, the machinery is the real one.</p>"
-        f"<h2>What the store holds</h2>{_image(draw_coverage(names, counts, STATUSES), 'outcomes by feature set')}"
+        f"<h2>What the store holds</h2>{embed(draw_coverage(names, counts, STATUSES), 'outcomes by feature set')}"
         f"<table><tr>{head}</tr>{rows}</table>"
     )
 
@@ -109,7 +109,7 @@ def _faces(store: Store, clip_list: ClipList) -> str:
         found = int((table["row"] >= 0).sum())
         caption = f"{escape(clip.clip_id)}: a face in {found} of {len(table['row'])} images"
         sheet = draw_faces(_blob(clip), table, _images_per_second(features))
-        sheets.append(f"<p>{caption}<br>{_image(_encode(sheet), caption)}</p>")
+        sheets.append(f"<p>{caption}<br>{embed(_encode(sheet), caption)}</p>")
     note = "The face that is followed is boxed. Images without one are dimmed: they have no row."
     return f"<h2>Faces</h2><p class=note>{note}</p>{''.join(sheets)}"
 
@@ -131,7 +131,7 @@ def _layer(store: Store, clip_list: ClipList, layer: Layer) -> str:
         f"[frames] = store.features('audio', level='frame').ragged(layers=[{layer!r}], clip_ids=['{clip.clip_id}'])\n"
         f"frames.shape   # {rows.shape}: [T, layers, D]"
     )
-    return f"<h2>One layer of one clip</h2><pre>{escape(code)}</pre>{_image(picture, f'layer {layer} over time')}"
+    return f"<h2>One layer of one clip</h2><pre>{escape(code)}</pre>{embed(picture, f'layer {layer} over time')}"
 
 
 def _loudness(clip: Clip) -> float:
@@ -155,7 +155,7 @@ def _similarity(store: Store, layer: Layer) -> str:
     }
     return (
         f"<h2>{len(clip_ids)} clips that have all three modalities</h2>"
-        f"{_image(draw_similarity(pictures), 'similarity of clips by modality')}"
+        f"{embed(draw_similarity(pictures), 'similarity of clips by modality')}"
     )
 
 
@@ -191,8 +191,3 @@ def _encode(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="JPEG", quality=88)
     return buffer.getvalue()
-
-
-def _image(data: bytes, caption: str) -> str:
-    kind = "jpeg" if data[:2] == b"\xff\xd8" else "png"
-    return f'<img alt="{escape(caption)}" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'

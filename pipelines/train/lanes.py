@@ -1,6 +1,6 @@
 """Lanes: the models that are trained side by side, one for each fold of each repeat."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +79,23 @@ def _hold_out(
     return np.sort(ordered[~held]), np.sort(ordered[held])
 
 
+def lanes_of(known: Mapping[str, int], roster: Roster, settings: ProtocolSettings) -> list[Lane]:
+    """Return the lanes of a finished run for any roster: which clips each of them did not train on.
+
+    Parameters
+    ----------
+    known
+        The run's folds by clip id.
+    """
+    fold = np.array([known.get(clip_id, -1) for clip_id in roster.clip_ids], np.int64)
+    none = np.zeros(0, np.int64)
+    return [
+        Lane(repeat, number, settings.seed, none, none, np.flatnonzero(fold == number))
+        for repeat in range(settings.repeats)
+        for number in range(1 + max(known.values()))
+    ]
+
+
 def count_batches(lanes: Sequence[Lane], batch: int) -> int:
     """Return the steps of an epoch: the same for all lanes, the longest needs no batch above `batch`."""
     return max(1, -(-max(len(lane.train) for lane in lanes) // batch))
@@ -136,3 +153,10 @@ def settle(lanes: Sequence[Lane], logits: NDArray[np.floating]) -> NDArray[np.fl
         rows = lanes[own[0]].validate
         settled[rows] = logits[own][:, rows].mean(axis=0)
     return settled
+
+
+def of_all_clips(logits: NDArray[np.floating], clips: Rows, n_clips: int) -> NDArray[np.floating]:
+    """Return [K, n_clips, C] from logits [K, n, C] of some clips: NaN for those that have none."""
+    full = np.full((len(logits), n_clips, logits.shape[2]), np.nan, logits.dtype)
+    full[:, clips] = logits
+    return full

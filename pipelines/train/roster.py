@@ -97,3 +97,17 @@ def make_roster(clips: Sequence[Clip], classes: tuple[str, ...]) -> Roster:
         is_pseudo=np.array([bool(c.label) and c.confidence is not None for c in clips], bool),
         is_test=np.array([c.split == "test" for c in clips], bool),
     )
+
+
+def clip_weights(roster: Roster, pseudo_weight: float, *, balanced: bool) -> NDArray[np.float32]:
+    """Return [clips]: how much each clip counts in the loss.
+
+    A labelled clip counts 1, a pseudo-labelled one its confidence times `pseudo_weight`. `balanced` makes all
+    classes count the same over the labelled clips, as scikit-learn's class weights do.
+    """
+    weight = np.where(roster.is_pseudo, roster.confidence * pseudo_weight, 1.0)
+    if balanced:
+        counts = np.bincount(roster.label[roster.scored], minlength=len(roster.classes))
+        by_class = counts.sum() / (len(counts) * np.maximum(counts, 1))
+        weight = weight * by_class[roster.label.clip(0)]
+    return weight.astype(np.float32)

@@ -15,7 +15,7 @@ from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from mer_store.errors import MerStoreError, UsageError
-from pipelines.train.folds import write_folds
+from pipelines.train.folds import read_folds, write_folds
 from pipelines.train.predictions import FILE as PREDICTIONS
 from pipelines.train.predictions import Predictions
 from pipelines.train.roster import Roster, Rows
@@ -134,6 +134,10 @@ class RunFolder:
         return (
             [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
         )
+
+    def folds(self) -> dict[str, int]:
+        """Return the fold of each scored clip."""
+        return read_folds(self.path / FOLDS)
 
     def predictions(self) -> Predictions:
         """Return the predictions that were made at the end of the training."""

@@ -1,0 +1,249 @@
+"""The probe trainer: how well one modality's pooled features tell emotions apart, layer by layer or together.
+
+Step 1 of Zhao et al. (MRAC '24): rows HL, HL(18), HL(16-21) of their Table 2, and their Figure 2.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from extractors.models.devices import pick_device
+from mer_store.clips.clip_list import ClipList
+from mer_store.store.store import Store
+from pipelines.train.choices import FeatureChoice, ProtocolSettings, require
+from pipelines.train.epochs import Epochs, TrainingState
+from pipelines.train.features import Combine, Features, open_features
+from pipelines.train.folds import assign_folds
+from pipelines.train.lanes import (
+    Lane,
+    count_batches,
+    epoch_batches,
+    lanes_of,
+    make_lanes,
+    of_all_clips,
+    settle,
+)
+from pipelines.train.layer_sweep import LayerScore, write_layer_sweep
+from pipelines.train.predictions import Predictions, from_logits
+from pipelines.train.probe_model import Probes, ProbeShape
+from pipelines.train.roster import Roster, Rows, clip_weights, make_roster, read_roster
+from pipelines.train.run_folder import RunFolder
+from pipelines.train.scores import summarise_scores, weighted_f1
+from pipelines.train.selection import BestEpochs
+from pipelines.train.stacked import (
+    Noise,
+    Standardise,
+    cross_entropy,
+    gather,
+    lane_streams,
+    mean_loss,
+    spread,
+)
+from pipelines.train.trainers import Job
+
+PAPER_LAYER = 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ProtocolSettings):
+    """What the paper leaves open is said; the official baseline's value is taken where it has one."""
+
+    modality: Literal["audio", "visual", "text"] = "audio"
+    features: FeatureChoice = field(default_factory=lambda: FeatureChoice(layers="18"))
+    combine: Literal["each", "learned", "mean", "sum"] = "learned"
+    """``each``: a probe per layer; ``learned``: f = sum w_i f_i; ``mean``, ``sum``: combined on reading."""
+    start_layer: int = PAPER_LAYER
+    """Layer whose weight is 1 at the start (paper); the middle one where it is not among them."""
+    hidden: int = 256
+    """Width of the hidden layer, 0 for a linear probe. Open in the paper; as in its fusion."""
+    depth: int = 1
+    dropout: float = 0.3
+    standardise: bool = True
+    """Features to mean 0 and variance 1 over the training clips. Open in the paper."""
+    class_weight: Literal["none", "balanced"] = "none"
+    epochs: int = 60
+    batch: int = 32
+    """Baseline."""
+    lr: float = 1e-3
+    """Baseline's grid: 1e-3, 1e-4."""
+    layer_lr: float = 1e-2
+    """Of the layer weights."""
+    weight_decay: float = 1e-5
+    """Baseline."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        super().__post_init__()
+        require(0 <= self.dropout < 1, "dropout", "from 0 to below 1", self.dropout)
+        require(
+            min(self.epochs, self.batch, self.depth) >= 1, "epochs, batch, depth", "1 or more", 0
+        )
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What is trained on what."""
+
+    settings: Settings
+    roster: Roster
+    features: Features
+    lanes: list[Lane]
+    values: torch.Tensor
+    """[n, L, D] on the device."""
+    model: Probes
+
+
+def train(job: Job) -> RunFolder:
+    """Train the probes of all folds, repeats and layers together. Returns the finished run."""
+    settings: Settings = job.settings
+    roster = read_roster(job.clip_list, settings)
+    features = _open(job.store, roster, settings)
+    folds = assign_folds(roster, settings)
+    run = RunFolder.begin(job.runs, "probe", settings, [features.describe()], roster, folds)
+    if run.finished:
+        return run
+    lanes = make_lanes(roster, folds, settings, features.there)
+    device = pick_device(job.device)
+    values = torch.from_numpy(features.values).to(device)
+    model = _build(settings, features, lanes, values).to(device)
+    bench = _Bench(settings, roster, features, lanes, values, model)
+    optimizer = torch.optim.Adam(
+        model.groups(settings.lr, settings.layer_lr), weight_decay=settings.weight_decay, fused=True
+    )
+    q = model.shape.n_variants
+    best = BestEpochs(model, len(lanes) * q)
+    weight = clip_weights(
+        roster, settings.pseudo_weight, balanced=settings.class_weight == "balanced"
+    )
+    n_batches = count_batches(lanes, settings.batch)
+    state = TrainingState({"probes": model}, {"adam": optimizer}, best)
+    with Epochs(run, settings.epochs, state) as epochs:
+        for epoch in epochs:
+            noise = Noise(lanes, epoch, settings.batch, q, device)
+            total = torch.zeros((), device=device)
+            for rows, real in epoch_batches(lanes, n_batches, epoch):
+                x, _ = gather(values, features.row[rows])
+                label = torch.from_numpy(roster.label[rows]).to(device)
+                counts = torch.from_numpy(weight[rows] * real).to(device)
+                losses = cross_entropy(model(x, noise), spread(label, q))
+                loss = mean_loss(losses, spread(counts, q)).sum()
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                total += loss.detach()
+            facts: dict[str, float | list[float]] = {
+                "loss": total.item() / (n_batches * len(lanes) * q)
+            }
+            if settings.selection != "last":
+                scores = _choose_scores(bench)
+                best.offer(epoch, scores)
+                facts["weighted_f1"] = scores.mean().item()
+            if model.layer_sum is not None:
+                facts["layer_weights"] = model.layer_sum.weight.detach().mean(dim=0).tolist()
+            epochs.log(**facts)
+    if settings.selection != "last":
+        best.take()
+    _finish(run, bench, best, epochs.elapsed_s)
+    return run
+
+
+def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> Predictions:
+    """Predict every clip that has the features; scored clips by the folds that did not see them."""
+    settings: Settings = run.settings(Settings)
+    roster = make_roster(clip_list.clips, settings.classes)
+    features = _open(store, roster, settings)
+    lanes = lanes_of(run.folds(), roster, settings)
+    chosen = pick_device(device)
+    values = torch.from_numpy(features.values).to(chosen)
+    model = _build(settings, features, lanes, None).to(chosen)
+    model.load_state_dict(run.weights())
+    logits = _lane_logits(model, values, features.row, run.summary.get("best_variant", 0))
+    return from_logits(roster.clip_ids, settings.classes, settle(lanes, logits))
+
+
+def _open(store: Store, roster: Roster, settings: Settings) -> Features:
+    combine: Combine = "each"
+    if settings.combine in ("mean", "sum"):
+        combine = settings.combine
+    return open_features(store, settings.modality, settings.features, roster, combine)
+
+
+def _build(
+    settings: Settings, features: Features, lanes: list[Lane], values: torch.Tensor | None
+) -> Probes:
+    """Make the probes; without `values` the standardisation is to be loaded."""
+    n_layers = features.values.shape[1]
+    shape = ProbeShape(
+        n_layers, features.width, len(settings.classes), settings.hidden, settings.depth,
+        each=settings.combine == "each",
+    )  # fmt: skip
+    nothing = Standardise.nothing(len(lanes), (n_layers, features.width))
+    fitted = values is not None and settings.standardise
+    standardise = (
+        Standardise.fit(values, features.row, lanes) if fitted and values is not None else nothing
+    )
+    names = list(features.layers)
+    start = names.index(settings.start_layer) if settings.start_layer in names else len(names) // 2
+    start = min(start, n_layers - 1)
+    return Probes(
+        shape, standardise, settings.dropout, start, lane_streams(lanes, shape.n_variants)
+    )
+
+
+def _choose_scores(bench: _Bench) -> torch.Tensor:
+    """Return [S]: weighted F1 on the clips that choose the epoch."""
+    q, scores, label = bench.model.shape.n_variants, [], bench.roster.label
+    wanted = np.unique(np.concatenate([lane.choose for lane in bench.lanes]))
+    logits = bench.model.predict(bench.values, bench.features.row[wanted])
+    for number, lane in enumerate(bench.lanes):
+        own = np.searchsorted(wanted, lane.choose)
+        predicted = logits[number * q : (number + 1) * q, own].argmax(dim=-1).numpy()
+        scores.append(weighted_f1(label[lane.choose], predicted, len(bench.roster.classes)))
+    return torch.from_numpy(np.concatenate(scores)).float()
+
+
+def _lane_logits(model: Probes, values: torch.Tensor, row: Rows, variant: int) -> Any:
+    """Return [K, clips, C] of one variant of each lane, NaN for clips without features."""
+    there = np.flatnonzero(row >= 0)
+    logits = model.predict(values, row[there])[variant :: model.shape.n_variants]
+    return of_all_clips(logits.numpy(), there, len(row))
+
+
+def _finish(run: RunFolder, bench: _Bench, best: BestEpochs, elapsed_s: float) -> None:
+    settings, features, model = bench.settings, bench.features, bench.model
+    variants = []
+    for variant in range(model.shape.n_variants):
+        logits = _lane_logits(model, bench.values, features.row, variant)
+        settled = settle(bench.lanes, logits)
+        variants.append((summarise_scores(bench.roster, bench.lanes, logits, settled), settled))
+    chosen = int(np.argmax([scores["weighted_f1_mean"] for scores, _ in variants]))
+    scores, settled = variants[chosen]
+    summary: dict[str, Any] = {
+        **scores,
+        "selection": settings.selection,
+        "seed": settings.seed,
+        "best_variant": chosen,
+        "epochs_chosen": best.epoch.tolist() if settings.selection != "last" else settings.epochs,
+        "n_without_features": int((~features.there).sum()),
+        "elapsed_s": elapsed_s,
+    }
+    if model.shape.each:
+        layers = [
+            LayerScore(layer, s["weighted_f1_mean"], s["weighted_f1_std"], s["n_clips"])
+            for layer, (s, _) in zip(features.layers, variants, strict=True)
+        ]
+        summary |= {"layers": [vars(layer) for layer in layers]}
+        summary |= {"best_layer": features.layers[chosen]}
+        write_layer_sweep(run.path, layers, scores["spread_over"], settings.selection, features)
+    elif model.layer_sum is not None and model.shape.n_layers > 1:
+        weights = model.layer_sum.weight.detach().cpu().numpy()
+        summary["layer_weights"] = [
+            {"layer": layer, "mean": float(mean), "std": float(std)}
+            for layer, mean, std in zip(
+                features.layers, weights.mean(axis=0), weights.std(axis=0), strict=True
+            )
+        ]
+    predictions = from_logits(bench.roster.clip_ids, settings.classes, settled)
+    run.finish(summary, model.state_dict(), predictions)
