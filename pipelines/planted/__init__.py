@@ -1,0 +1,1 @@
+"""Stores with a planted signal: features of no media, made so that the best reachable score is known."""
