@@ -36,9 +36,7 @@ class VisionMLP(nn.Module):
         return F.relu(F.linear(F.relu(F.linear(f, self.w2, self.b1)), self.w1, self.b2))
 
 
-def _linear(
-    n_in: int, n_out: int, generator: torch.Generator
-) -> tuple[nn.Parameter, nn.Parameter]:
+def _linear(n_in: int, n_out: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter]:
     bound = 1 / math.sqrt(n_in)
     weight = torch.empty(n_out, n_in).uniform_(-bound, bound, generator=generator)
     bias = torch.empty(n_out).uniform_(-bound, bound, generator=generator)
@@ -59,11 +57,12 @@ class Standardise(nn.Module):
     @torch.no_grad()
     def fit(self, values: Tensor, rows: Tensor) -> None:
         """Measure the rows of `values` [n, D]."""
+        pieces = [rows[start : start + PIECE_ROWS] for start in range(0, len(rows), PIECE_ROWS)]
         total = squares = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
-        for piece in rows.split(PIECE_ROWS):
+        for piece in pieces:
             total = total + values[piece].double().sum(dim=0)
         mean = total / len(rows)
-        for piece in rows.split(PIECE_ROWS):
+        for piece in pieces:
             squares = squares + (values[piece].double() - mean).square().sum(dim=0)
         self.mean.copy_(mean)
         self.scale.copy_(1 / (squares / len(rows)).sqrt().clamp_min(STD_FLOOR))

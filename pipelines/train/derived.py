@@ -112,8 +112,9 @@ def _differ(
 ) -> NDArray[np.bool_]:
     """Return [clips]: what became of the clip in the base is not what the derived set says of it."""
     stale = np.array(source.digest != ledger.digest, bool)
-    unlike: NDArray[np.bool_] = (status != _status_of(ledger, layers)) | stale
-    return unlike & (status != Status.MISSING)
+    unlike = (status != _status_of(ledger, layers)) | stale
+    differ: NDArray[np.bool_] = unlike & (status != Status.MISSING)
+    return differ
 
 
 def _write_part(
