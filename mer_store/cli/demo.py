@@ -12,18 +12,30 @@ LAYER = 18
 
 
 @click.command()
-@click.argument("folder", default="demo", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--offline", is_flag=True, help="Generate the clips instead of fetching real ones.")
-def demo(folder: Path, *, offline: bool) -> None:
+@click.option(
+    "--planted",
+    is_flag=True,
+    help="Make a store of a known signal to train on: no media, no models.",
+)
+def demo(folder: Path | None, *, offline: bool, planted: bool) -> None:
     """Run the main job end to end on a small corpus: real clips, a store, a page that shows it.
 
     Models are tiny and untrained, so that it takes a minute; faces are found by a real detector. Every
     step is a command that is printed before it runs. Run it again: what is stored is not extracted again.
 
+    --planted makes a store whose best reachable score is known, for trying the trainers out.
+
     \b
     Example:
       mer-store demo demo
+      mer-store demo --planted planted
     """
+    if planted:
+        plant(folder or Path("planted"))
+        return
+    folder = folder or Path("demo")
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
     from pipelines.demo.corpus import make_corpus
@@ -68,3 +80,18 @@ def read_back(store: "Store") -> None:
     click.echo(
         f"array of {rows.dtype} {rows.shape}: [clips, layers, D], read in {elapsed_ms:.1f} ms"
     )
+
+
+def plant(folder: Path) -> None:
+    """Make a planted store and say what can be reached on it."""
+    from pipelines.planted.write import make_planted
+
+    made = make_planted(folder)
+    click.echo(
+        f"{folder}: {len(made.corpus.clip_ids)} clips; best weighted F1 to be reached:", err=True
+    )
+    for what, score in made.corpus.oracle().items():
+        click.echo(f"  {what:10}  {100 * score:.1f}", err=True)
+    where = f"--store {made.store} --clips {made.clips}"
+    click.echo(f"try: mer-store train probe --config layer-sweep {where}", err=True)
+    click.echo(made.store)

@@ -33,9 +33,9 @@ class PlantedSettings:
     no_text: float = 0.05
     separation: float = 2.0
     tau: float = 0.5
-    nuisance: float = 2.0
+    nuisance: float = 1.0
     """Standard deviation of what audio and text features hold besides."""
-    visual_nuisance: float = 6.0
+    visual_nuisance: float = 3.0
     """The same of visual features: who it is, light, pose."""
     grain: float = 0.2
     part_clips: int = 16384

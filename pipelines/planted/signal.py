@@ -3,8 +3,8 @@
 A clip of class y has a latent z = mu_y + u, u ~ N(0, tau^2 I), in k dimensions. Each view of it (a
 modality's layer) shows t = s z + e, e ~ N(0, sigma^2 I). Noise of two layers of one modality has the
 correlation `SHARED`, as neighbouring layers have; that of two modalities has none. A view's features are
-x = t B + nuisance, where the rows of B are orthonormal and the nuisance is orthogonal to them. So x B^T = t is
-all that x says of y, and the posterior over classes is Gaussian, for any set of views.
+x = t B + nuisance, where the rows of B are orthonormal and the nuisance is orthogonal to them. So x B^T = t
+is all that x says of y, and the posterior over classes is Gaussian, for any set of views.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,8 +87,8 @@ class Signal:
     def log_posterior(self, shown: Mapping[ViewName, Floats], n_clips: int) -> Floats:
         """Return log p(y | t) [n, C], up to a constant a clip.
 
-        With S the covariance of the views' noise and w = S^-1 s, the mean w.t / w.s ~ N(mu_y, tau^2 + 1 / w.s)
-        in each dimension holds all that the views say of y.
+        With S the covariance of the views' noise and w = S^-1 s, the mean w.t / w.s
+        ~ N(mu_y, tau^2 + 1 / w.s) in each dimension holds all that the views say of y.
 
         Parameters
         ----------
