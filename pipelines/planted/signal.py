@@ -4,7 +4,8 @@ A clip of class y has a latent z = mu_y + u, u ~ N(0, tau^2 I), in k dimensions.
 modality's layer) shows t = s z + e, e ~ N(0, sigma^2 I). Noise of two layers of one modality has the
 correlation `SHARED`, as neighbouring layers have; that of two modalities has none. A view's features are
 x = t B + nuisance, where the rows of B are orthonormal and the nuisance is orthogonal to them. So x B^T = t
-is all that x says of y, and the posterior over classes is Gaussian, for any set of views.
+is all that x says of y, and the posterior over classes is Gaussian, for any set of views. Layers of one
+modality share B, as blocks share the residual stream that they add to: a weighted sum of them makes sense.
 """
 
 from collections.abc import Mapping, Sequence

@@ -133,12 +133,12 @@ def _write(
 def _features(corpus: PlantedCorpus, name: ViewName, rows: NDArray[np.int64]) -> Any:
     """Return [n, D] of one view; the noise that `shown` already holds is not added twice."""
     settings, (modality, layer) = corpus.settings, name
-    key = [settings.seed, *modality.encode(), *str(layer).encode()]
+    key = [settings.seed, *modality.encode()]
     nuisance = settings.visual_nuisance if modality == "visual" else settings.nuisance
     drawn = Projection.draw(
         settings.width(modality), nuisance, settings.grain, np.random.default_rng(key)
     )
-    rng = np.random.default_rng([*key, int(rows[0])])
+    rng = np.random.default_rng([*key, *str(layer).encode(), int(rows[0])])
     return drawn.features(np.nan_to_num(corpus.shown[name][rows]), rng)
 
 

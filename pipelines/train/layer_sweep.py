@@ -1,9 +1,10 @@
 """The layer sweep: weighted F1 of a probe on each layer, as a table and as the paper's Figure 2."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,6 +24,19 @@ class LayerScore:
     weighted_f1_mean: float
     weighted_f1_std: float
     n_clips: int
+    weighted_f1_by_lane: tuple[float, ...]
+    """Of each fold, repeat after repeat."""
+
+    @classmethod
+    def of(cls, layer: Layer, summary: Mapping[str, Any]) -> "LayerScore":
+        """Take from what `summarise_scores` returned."""
+        return cls(
+            layer,
+            summary["weighted_f1_mean"],
+            summary["weighted_f1_std"],
+            summary["n_clips"],
+            tuple(summary["weighted_f1_by_lane"]),
+        )
 
 
 def write_layer_sweep(
@@ -44,15 +58,15 @@ def write_layer_sweep(
             row = [f"{value:.6f}" for value in (one.weighted_f1_mean, one.weighted_f1_std)]
             writer.writerow([one.layer, *row, one.n_clips])
     spec = features.feature_set.spec
-    note = "" if spec.trained else ", UNTRAINED model"
+    note = "" if spec.trained else " · UNTRAINED FEATURES"
     title = (
-        f"{spec.modality} {spec.model}{note}: {layers[0].n_clips} clips, selection {selection!r}, "
-        f"spread over {spread_over}"
+        f"Probe of each layer: {spec.modality}, {spec.model}{note}\n"
+        f"{layers[0].n_clips:,} clips, selection {selection!r}, spread over {spread_over}"
     )
-    (folder / PNG).write_bytes(draw_layer_sweep(layers, title))
+    (folder / PNG).write_bytes(png(draw_layer_sweep(layers, title)))
 
 
-def draw_layer_sweep(layers: Sequence[LayerScore], title: str) -> bytes:
+def draw_layer_sweep(layers: Sequence[LayerScore], title: str) -> Figure:
     """Draw weighted F1 (x 100) with its spread against the layer; the best one is marked."""
     mean = 100 * np.array([one.weighted_f1_mean for one in layers])
     std = 100 * np.array([one.weighted_f1_std for one in layers])
@@ -62,9 +76,16 @@ def draw_layer_sweep(layers: Sequence[LayerScore], title: str) -> bytes:
     axis = figure.subplots()
     axis.fill_between(place, mean - std, mean + std, color=PALE, label="± one standard deviation")
     axis.plot(place, mean, color=INK, marker="o", linewidth=1.8)
-    axis.plot(place[best], mean[best], "o", color=BAD, markersize=9, label="best layer")
+    axis.plot(
+        place[best],
+        mean[best],
+        "o",
+        color=BAD,
+        markersize=9,
+        label=f"best: layer {layers[best].layer}",
+    )
     axis.annotate(
-        f"{mean[best]:.2f}", (place[best], mean[best]), xytext=(0, 11),
+        f"{mean[best]:.2f}", (place[best], mean[best] + std[best]), xytext=(0, 5),
         textcoords="offset points", ha="center", color=BAD, fontweight="bold",
     )  # fmt: skip
     low, high = float((mean - std).min()), float((mean + std).max())
@@ -76,5 +97,5 @@ def draw_layer_sweep(layers: Sequence[LayerScore], title: str) -> bytes:
     axis.set_title(title, fontsize=9.5, loc="left")
     axis.grid(axis="y", color=PALE, linewidth=0.8)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="lower left", frameon=False, fontsize=8.5)
-    return png(figure)
+    axis.legend(loc="best", frameon=False, fontsize=8.5)
+    return figure

@@ -3,11 +3,12 @@
 Step 1 of Zhao et al. (MRAC '24): rows HL, HL(18), HL(16-21) of their Table 2, and their Figure 2.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from extractors.models.devices import pick_device
 from mer_store.clips.clip_list import ClipList
@@ -66,10 +67,10 @@ class Settings(ProtocolSettings):
     epochs: int = 60
     batch: int = 32
     """Baseline."""
-    lr: float = 1e-3
-    """Baseline's grid: 1e-3, 1e-4."""
+    lr: float = 1e-4
+    """Open in the paper for this step; its value for all others."""
     layer_lr: float = 1e-2
-    """Of the layer weights."""
+    """Of the layer weights, which have to move by 1 where others move by hundredths; they do not decay."""
     weight_decay: float = 1e-5
     """Baseline."""
 
@@ -77,9 +78,9 @@ class Settings(ProtocolSettings):
         """Refuse what cannot be trained."""
         super().__post_init__()
         require(0 <= self.dropout < 1, "dropout", "from 0 to below 1", self.dropout)
-        require(
-            min(self.epochs, self.batch, self.depth) >= 1, "epochs, batch, depth", "1 or more", 0
-        )
+        require(self.hidden >= 0, "hidden", "0 (linear) or more", self.hidden)
+        for name in ("epochs", "batch", "depth"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def train(job: Job) -> RunFolder:
     """Train the probes of all folds, repeats and layers together. Returns the finished run."""
     settings: Settings = job.settings
     roster = read_roster(job.clip_list, settings)
-    features = _open(job.store, roster, settings)
+    features = _open(job.store, roster, settings, settings.features)
     folds = assign_folds(roster, settings)
     run = RunFolder.begin(job.runs, "probe", settings, [features.describe()], roster, folds)
     if run.finished:
@@ -153,21 +154,26 @@ def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> P
     """Predict every clip that has the features; scored clips by the folds that did not see them."""
     settings: Settings = run.settings(Settings)
     roster = make_roster(clip_list.clips, settings.classes)
-    features = _open(store, roster, settings)
+    [trained_on] = run.inputs
+    choice = FeatureChoice(
+        layers=",".join(map(str, trained_on["layers"])), recipe="",
+        fingerprint=trained_on["fingerprint"],
+    )  # fmt: skip
+    features = _open(store, roster, settings, choice)
     lanes = lanes_of(run.folds(), roster, settings)
     chosen = pick_device(device)
     values = torch.from_numpy(features.values).to(chosen)
     model = _build(settings, features, lanes, None).to(chosen)
     model.load_state_dict(run.weights())
-    logits = _lane_logits(model, values, features.row, run.summary.get("best_variant", 0))
+    logits = _variant_logits(model, values, features.row)[run.summary["best_variant"]]
     return from_logits(roster.clip_ids, settings.classes, settle(lanes, logits))
 
 
-def _open(store: Store, roster: Roster, settings: Settings) -> Features:
+def _open(store: Store, roster: Roster, settings: Settings, choice: FeatureChoice) -> Features:
     combine: Combine = "each"
     if settings.combine in ("mean", "sum"):
         combine = settings.combine
-    return open_features(store, settings.modality, settings.features, roster, combine)
+    return open_features(store, settings.modality, choice, roster, combine)
 
 
 def _build(
@@ -185,8 +191,7 @@ def _build(
         Standardise.fit(values, features.row, lanes) if fitted and values is not None else nothing
     )
     names = list(features.layers)
-    start = names.index(settings.start_layer) if settings.start_layer in names else len(names) // 2
-    start = min(start, n_layers - 1)
+    start = names.index(settings.start_layer) if settings.start_layer in names else n_layers // 2
     return Probes(
         shape, standardise, settings.dropout, start, lane_streams(lanes, shape.n_variants)
     )
@@ -204,46 +209,41 @@ def _choose_scores(bench: _Bench) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(scores)).float()
 
 
-def _lane_logits(model: Probes, values: torch.Tensor, row: Rows, variant: int) -> Any:
-    """Return [K, clips, C] of one variant of each lane, NaN for clips without features."""
-    there = np.flatnonzero(row >= 0)
-    logits = model.predict(values, row[there])[variant :: model.shape.n_variants]
-    return of_all_clips(logits.numpy(), there, len(row))
+def _variant_logits(model: Probes, values: torch.Tensor, row: Rows) -> list[NDArray[Any]]:
+    """Return [K, clips, C] for each of the Q variants, NaN for clips without features."""
+    there, q = np.flatnonzero(row >= 0), model.shape.n_variants
+    logits = model.predict(values, row[there]).numpy()
+    return [of_all_clips(logits[variant::q], there, len(row)) for variant in range(q)]
 
 
 def _finish(run: RunFolder, bench: _Bench, best: BestEpochs, elapsed_s: float) -> None:
-    settings, features, model = bench.settings, bench.features, bench.model
+    settings, features, model, lanes = bench.settings, bench.features, bench.model, bench.lanes
     variants = []
-    for variant in range(model.shape.n_variants):
-        logits = _lane_logits(model, bench.values, features.row, variant)
-        settled = settle(bench.lanes, logits)
-        variants.append((summarise_scores(bench.roster, bench.lanes, logits, settled), settled))
+    for logits in _variant_logits(model, bench.values, features.row):
+        settled = settle(lanes, logits)
+        variants.append((summarise_scores(bench.roster, lanes, logits, settled), settled))
     chosen = int(np.argmax([scores["weighted_f1_mean"] for scores, _ in variants]))
     scores, settled = variants[chosen]
+    epochs = best.epoch[chosen :: len(variants)].tolist()
     summary: dict[str, Any] = {
         **scores,
         "selection": settings.selection,
         "seed": settings.seed,
         "best_variant": chosen,
-        "epochs_chosen": best.epoch.tolist() if settings.selection != "last" else settings.epochs,
+        "epochs_chosen": settings.epochs if settings.selection == "last" else epochs,
+        "n_trained_on": len(np.unique(np.concatenate([lane.train for lane in lanes]))),
         "n_without_features": int((~features.there).sum()),
         "elapsed_s": elapsed_s,
     }
     if model.shape.each:
         layers = [
-            LayerScore(layer, s["weighted_f1_mean"], s["weighted_f1_std"], s["n_clips"])
-            for layer, (s, _) in zip(features.layers, variants, strict=True)
+            LayerScore.of(layer, found)
+            for layer, (found, _) in zip(features.layers, variants, strict=True)
         ]
-        summary |= {"layers": [vars(layer) for layer in layers]}
-        summary |= {"best_layer": features.layers[chosen]}
+        summary["layers"] = [asdict(layer) for layer in layers]
+        summary["best_layer"] = features.layers[chosen]
         write_layer_sweep(run.path, layers, scores["spread_over"], settings.selection, features)
-    elif model.layer_sum is not None and model.shape.n_layers > 1:
-        weights = model.layer_sum.weight.detach().cpu().numpy()
-        summary["layer_weights"] = [
-            {"layer": layer, "mean": float(mean), "std": float(std)}
-            for layer, mean, std in zip(
-                features.layers, weights.mean(axis=0), weights.std(axis=0), strict=True
-            )
-        ]
+    elif model.layer_sum is not None:
+        summary["layer_weights"] = model.layer_sum.describe(features.layers)
     predictions = from_logits(bench.roster.clip_ids, settings.classes, settled)
     run.finish(summary, model.state_dict(), predictions)

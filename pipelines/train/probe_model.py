@@ -3,11 +3,14 @@
 Letters as in `pipelines.train.stacked`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mer_store.layers import Layer
 from pipelines.train.roster import Rows
 from pipelines.train.stacked import (
     Noise,
@@ -18,6 +21,9 @@ from pipelines.train.stacked import (
     gather,
     spread,
 )
+
+CHUNK_NUMBERS = 2**25
+"""Features that are standardised at a time while predicting, over all lanes: 128 MiB."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,29 @@ class LayerSum(nn.Module):
         """[S, B, L, D] -> [S, B, D]."""
         return torch.einsum("sbld,sl->sbd", x, self.weight)
 
+    def describe(self, layers: Sequence[Layer]) -> list[dict[str, Any]]:
+        """Return the mean and the spread of each layer's weight over the models, and its mean size.
+
+        The sign of all weights of a model means nothing, as the classifier above can turn it round: sizes can
+        be compared.
+        """
+        return [
+            {
+                "layer": layer,
+                "mean": own.mean().item(),
+                "std": own.std(correction=0).item(),
+                "size": own.abs().mean().item(),
+            }
+            for layer, own in zip(layers, self.weight.detach().cpu().double().T, strict=True)
+        ]
+
 
 class Probes(nn.Module):
     """S probes: standardised features, layers apart or summed, an MLP, a linear layer to the classes.
 
-    Each layer is standardised before the sum, so that the weights of layers can be compared.
+    Each layer is standardised before the sum, so that equal weights mean an equal share in it: of features as
+    they are, the layer with the largest numbers would fill the sum whatever its weight. One layer alone has
+    no weight.
     """
 
     def __init__(
@@ -75,7 +99,8 @@ class Probes(nn.Module):
         n_models = len(standardise.mean) * shape.n_variants
         self.shape = shape
         self.standardise = standardise
-        self.layer_sum = None if shape.each else LayerSum(n_models, shape.n_layers, start)
+        summed = shape.n_layers > 1 and not shape.each
+        self.layer_sum = LayerSum(n_models, shape.n_layers, start) if summed else None
         rate = torch.full((n_models,), dropout)
         self.mlp = StackedMLP(
             shape.width, shape.hidden, shape.depth if shape.hidden else 0, rate, streams, "mlp"
@@ -86,7 +111,7 @@ class Probes(nn.Module):
         """[K, B, L, D] -> logits [S, B, C]."""
         x = self.standardise(x)
         if self.layer_sum is None:
-            x = x.transpose(1, 2).flatten(0, 1)  # a layer is a variant: [K * L, B, D]
+            x = x.transpose(1, 2).flatten(0, 1)  # a layer is a variant: [K, L, B, D] -> [S, B, D]
         else:
             x = self.layer_sum(spread(x, self.shape.n_variants))
         logits: Tensor = self.classes(self.mlp(x, noise))
@@ -102,10 +127,10 @@ class Probes(nn.Module):
         return groups
 
     @torch.no_grad()
-    def predict(self, values: Tensor, row: Rows, chunk: int = 4096) -> Tensor:
+    def predict(self, values: Tensor, row: Rows) -> Tensor:
         """Return logits [S, n, C] of the clips at `row` [n] of values [n, L, D], on the CPU."""
-        n_lanes = len(self.standardise.mean)
-        parts = []
+        n_lanes, parts = len(self.standardise.mean), []
+        chunk = max(1, CHUNK_NUMBERS // self.standardise.mean.numel())
         for start in range(0, len(row), chunk):
             x, _ = gather(values, row[start : start + chunk])
             parts.append(self(x.expand(n_lanes, *x.shape)).cpu())
