@@ -11,11 +11,17 @@ EXTRACTORS = {
     "visual": "extractors.visual.extractor:VisualExtractor",
     "text": "extractors.text.extractor:TextExtractor",
 }
+ADAPTED = {"audio": "extractors.audio.adapted:AdaptedExtractor"}
 
 
 def build_extractor(request: ExtractorRequest) -> Extractor:
     """Build the extractor asked for, without loading its weights."""
     if request.modality not in EXTRACTORS:
         raise UsageError(f"modality {request.modality!r}: expected one of {', '.join(EXTRACTORS)}")
-    module, _, name = EXTRACTORS[request.modality].partition(":")
+    table = EXTRACTORS if request.adapter is None else ADAPTED
+    if request.modality not in table:
+        raise UsageError(
+            f"--adapter: expected modality {', '.join(ADAPTED)}; got {request.modality}"
+        )
+    module, _, name = table[request.modality].partition(":")
     return cast("Extractor", getattr(import_module(module), name)(request))

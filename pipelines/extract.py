@@ -13,6 +13,7 @@ from mer_store.layers import Layer, parse_layers, sort_layers
 from mer_store.spec import Spec
 from mer_store.store.record import is_valid_clip_id
 from mer_store.store.store import Store
+from pipelines.cached import from_cache
 from pipelines.crews import gather_crew
 from pipelines.freshness import Freshness
 from pipelines.interrupt import StopFile, stop_on_signal
@@ -142,6 +143,7 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
         batch_limit=settings.batch_limit,
         stop_path=str(stop.path.absolute()),
     )
+    extractor = from_cache(extractor, store, sources)
     freshness = Freshness(extractor, sources, SeenMedia(cache / "seen.sqlite"))
     plan = make_plan(
         store, wanted, sources, template, freshness,

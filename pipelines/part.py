@@ -28,6 +28,7 @@ from mer_store.errors import MerStoreError
 from mer_store.store.store import Store
 from mer_store.store.summary import reason_kind
 from mer_store.store.writer import ClipRows, PartWriter
+from pipelines.cached import from_cache
 from pipelines.feed import Fetched, feed, one_line, windows
 from pipelines.in_hand import Noted
 from pipelines.interrupt import stop_is_asked
@@ -75,8 +76,8 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
     MerStoreError
         Nothing could be done: the model does not load, or fails on every clip; the store cannot be written.
     """
-    extractor = resident_extractor(work.request)
     store = Store.open(work.store)
+    extractor = from_cache(resident_extractor(work.request), store, work.sources)
     total, reasons, examples = Tally(), Counter[str](), list[tuple[str, str]]()
     with ExitStack() as stack:
         if noted and work.note_path:

@@ -54,6 +54,11 @@ if TYPE_CHECKING:
     metavar="N",
     help="Visual: sample the video. Default: every image.",
 )
+@click.option(
+    "--adapter",
+    metavar="RUN",
+    help="Audio: run the upper blocks with trained adapters, from cached states where there are any.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option(
     "--compute-dtype",
@@ -113,6 +118,7 @@ def extract(
     Example:
       mer-store extract --modality audio --layers 16-21
       mer-store extract --modality audio --layers all --frame-layers 15 --workers 2
+      mer-store extract --modality audio --adapter runs/adapter-0a1b2c3d4e
 
     Ctrl-C commits what is done; the same command goes on where it stopped.
     """
@@ -164,6 +170,7 @@ def _settings(options: dict[str, Any]) -> "ExtractSettings":
             compute_dtype=options["compute_dtype"],
             faces=options["faces"],
             images_per_second=options["images_per_second"],
+            adapter=options["adapter"],
         ),
         layers=options["layers"],
         level=options["level"],

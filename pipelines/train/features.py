@@ -23,9 +23,10 @@ Combine = Literal["each", "mean", "sum"]
 
 @dataclass(frozen=True)
 class Features:
-    """One modality's features at utterance level.
+    """One modality's features.
 
-    Which clips have them is known at once; values are read at the first use of `values` and kept.
+    Which clips have them is known at once. At utterance level values are read at the first use of `values`
+    and kept; at frame level they are read a batch at a time, by whoever needs them.
     """
 
     feature_set: FeatureSet
@@ -101,16 +102,21 @@ def find_features(
 
 
 def open_features(
-    store: Store, modality: str, choice: FeatureChoice, roster: Roster, combine: Combine = "each"
+    store: Store,
+    modality: str,
+    choice: FeatureChoice,
+    roster: Roster,
+    combine: Combine = "each",
+    level: str = "utterance",
 ) -> Features:
-    """Find the pooled features of a modality for a roster, without reading their values.
+    """Find the features of a modality for a roster, without reading their values.
 
     Raises
     ------
     UsageError
         See `find_features`; or none of the roster's clips has them.
     """
-    feature_set, layers = find_features(store, modality, "utterance", choice)
+    feature_set, layers = find_features(store, modality, level, choice)
     ledger = feature_set.ledger(roster.clip_ids)
     there = np.asarray(ledger.has(layers).all(axis=1), bool)
     if not there.any():

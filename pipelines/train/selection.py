@@ -50,3 +50,40 @@ class BestEpochs:
         self.epoch.copy_(tensors["epoch"])
         for name, value in self._kept.items():
             value.copy_(tensors[f"kept.{name}"])
+
+
+class BestEpoch:
+    """Keeps the parameters of one model at the epoch with its best score."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self.score = torch.full((), -torch.inf)
+        self.epoch = torch.full((), -1)
+        self._kept = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    def offer(self, epoch: int, score: float) -> None:
+        """Keep the parameters if they are better; the first of equal epochs stays."""
+        if score > self.score.item():
+            self.score.fill_(score)
+            self.epoch.fill_(epoch)
+            for name, value in self._model.named_parameters():
+                self._kept[name].copy_(value.detach())
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Put the kept parameters into the model."""
+        for name, value in self._model.named_parameters():
+            value.copy_(self._kept[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it by name, for a checkpoint."""
+        return {"score": self.score, "epoch": self.epoch} | {
+            f"kept.{k}": v for k, v in self._kept.items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` returned."""
+        self.score.copy_(tensors["score"])
+        self.epoch.copy_(tensors["epoch"])
+        for name, value in self._kept.items():
+            value.copy_(tensors[f"kept.{name}"])

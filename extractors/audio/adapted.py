@@ -1,0 +1,255 @@
+"""Clips' speech to adapted features: the upper blocks of a speech model with trained adapters in them.
+
+Runs from a clip's cached states where there are any, else from its sound: the same numbers either way, since
+what lies below the adapters is rounded as the cache rounds it.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from extractors.audio.extractor import CPU_BATCH_SAMPLES, AudioExtractor
+from extractors.contract import (
+    Blob,
+    ClipFailed,
+    ClipProblem,
+    ExtractorRequest,
+    Floats,
+    Identity,
+    Loaded,
+    Source,
+    States,
+    Want,
+)
+from extractors.media.blob import read_blob
+from extractors.models.adapter import AdaptedBlocks, load_blocks, pool
+from extractors.models.blocks import frame_mask
+from extractors.models.devices import pick_device, pick_dtype
+from extractors.models.saved_adapter import load_adapter
+from extractors.models.speech import RATE_HZ, open_model
+from mer_store.errors import UsageError
+from mer_store.layers import Layer, describe_layers
+
+RECIPE, FUSED = "adapter", "fused"
+#: Raised when a change of this code changes numbers.
+VERSION = 1
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """States that adapters start from: frames [T, D] of one layer, or pooled layers [L, D]."""
+
+    states: Floats
+
+
+class AdaptedExtractor:
+    """Adapted layers, and ``fused``: their sum with the learnt weights.
+
+    Parameters
+    ----------
+    request
+        ``adapter`` is the run's folder; ``model`` the base model, where it is not where the trainer had it.
+
+    Raises
+    ------
+    UsageError
+        No such adapter, or the base model is not the one it was trained with.
+    """
+
+    def __init__(self, request: ExtractorRequest) -> None:
+        self._saved = load_adapter(request.adapter or "")
+        facts, base = self._saved.facts, self._saved.facts.base_spec
+        self._in_blocks = facts.site == "blocks"
+        self._device = pick_device(request.device)
+        self._dtype, _ = pick_dtype(self._device, base["compute_dtype"])
+        self._base_request = replace(
+            request, adapter=None, model=request.model or facts.model, recipe=base["recipe"],
+            compute_dtype=base["compute_dtype"],
+        )  # fmt: skip
+        self.equal_sizes = self._base.equal_sizes if self._in_blocks else True
+        self.identity = self._identify()
+
+    @property
+    def base_spec(self) -> Mapping[str, Any]:
+        """Spec of the feature set whose states `load_states` takes."""
+        return self._saved.facts.base_spec
+
+    @property
+    def base_layers(self) -> tuple[int, ...]:
+        """Layers of that feature set that `load_states` takes: one of frames, or the pooled ones."""
+        facts = self._saved.facts
+        return (facts.first,) if self._in_blocks else facts.layers
+
+    def _identify(self) -> Identity:
+        facts, base = self._saved.facts, self.base_spec
+        layers: tuple[Layer, ...] = (*sorted(facts.layers), FUSED)
+        return Identity(
+            modality="audio",
+            model=base["model"],
+            weights=base["weights"],
+            recipe=RECIPE,
+            preprocessing={
+                **base["preprocessing"],
+                "adapter": {
+                    "digest": self._saved.digest,
+                    "base": facts.base_spec_fingerprint,
+                    "site": facts.site,
+                    "starts_from": f"layers {describe_layers(self.base_layers)}, rounded as they are stored",
+                    "version": VERSION,
+                },
+            },
+            pooling="mean",
+            compute_dtype=base["compute_dtype"],
+            trained=base["trained"],
+            layers=layers,
+            widths=dict.fromkeys(layers, facts.width),
+            default_layers=layers,
+        )
+
+    @cached_property
+    def batch_limit(self) -> int:
+        """Samples of a padded batch; cached frames count as the samples they were made from."""
+        return self._base.batch_limit if self._in_blocks else CPU_BATCH_SAMPLES
+
+    @cached_property
+    def _base(self) -> AudioExtractor:
+        """The extractor of what lies below the adapters."""
+        base = AudioExtractor(self._base_request)
+        if base.identity.weights != self._saved.facts.weights:
+            raise UsageError(
+                f"--adapter: it was trained on {self.base_spec['model']} with weights "
+                f"{self._saved.facts.weights}; {self._base_request.model} has {base.identity.weights}: pass "
+                f"the same checkpoint by --model"
+            )
+        return base
+
+    @cached_property
+    def _blocks(self) -> AdaptedBlocks:
+        facts = self._saved.facts
+        model = open_model(str(self._base_request.model))
+        frozen = load_blocks(model, facts.first, max(facts.layers)).to(self._device)
+        return self._saved.in_blocks(frozen).to(self._device)
+
+    def path(self, source: Source) -> Path | None:
+        """Return the clip's media file."""
+        return source.path
+
+    def open(self, source: Source) -> Blob:
+        """Read the clip's media file. Raises `ClipFailed` where there is none."""
+        if source.path is None:
+            raise ClipFailed("no media file in the clip list, and no cached states")
+        return read_blob(source.clip_id, source.path)
+
+    def load(self, blob: Blob) -> Loaded:
+        """Decode, as the base model's extractor does."""
+        return self._base.load(blob)
+
+    def load_states(self, clip_id: str, states: Floats) -> Loaded:
+        """Take a clip's cached states instead of its media: [T, D] of the first layer, or [L, D] pooled."""
+        shift_s = self.base_spec["preprocessing"].get("frame_shift_s", 0.02)
+        n_frames = len(states) if self._in_blocks else 1
+        media_s = n_frames * shift_s if self._in_blocks else 0.0
+        size = max(1, round(media_s * RATE_HZ))
+        return Loaded(clip_id, Cached(states), size=size, media_s=media_s, n_frames=n_frames)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Sequence[Loaded], want: Want) -> list[States | ClipProblem]:
+        """Return the adapted states of each clip.
+
+        Raises
+        ------
+        UsageError
+            A layer is wanted that there is no adapter for, or frames of a site without frames.
+        """
+        if unknown := {*want.utterance, *want.frame} - set(self.identity.layers):
+            offered = describe_layers(self.identity.layers)
+            raise UsageError(f"--adapter: no layer {describe_layers(unknown)}; it has {offered}")
+        if want.frame and not self._in_blocks:
+            raise UsageError("--adapter: adapters on pooled outputs have no frame level")
+        states = self._cached(batch)
+        clips = [one.states for one in states if isinstance(one, Cached)]
+        adapted = iter(self._adapt(clips, want) if clips else [])
+        return [next(adapted) if isinstance(one, Cached) else one for one in states]
+
+    def _cached(self, batch: Sequence[Loaded]) -> list[Cached | ClipProblem]:
+        """Return what the adapters start from, running the base model where it is not cached."""
+        raw = [loaded for loaded in batch if not isinstance(loaded.payload, Cached)]
+        below = self.base_layers
+        base_want = Want(frame=below) if self._in_blocks else Want(utterance=below)
+        computed = iter(self._base(raw, base_want) if raw else [])
+        found: list[Cached | ClipProblem] = []
+        for loaded in batch:
+            if isinstance(loaded.payload, Cached):
+                found.append(loaded.payload)
+                continue
+            outcome = next(computed)
+            if isinstance(outcome, ClipProblem):
+                found.append(outcome)
+                continue
+            layers = outcome.frame if self._in_blocks else outcome.utterance
+            values = layers[below[0]] if self._in_blocks else np.stack([layers[n] for n in below])
+            found.append(Cached(self._as_stored(values)))
+        return found
+
+    def _as_stored(self, values: Floats) -> Floats:
+        """Round to float16 where the cache does."""
+        if self.base_spec["stored_dtype"] == "float16" and np.abs(values).max() <= FLOAT16_MAX:
+            return values.astype(np.float16).astype(np.float32)
+        return values
+
+    def _adapt(self, clips: Sequence[Floats], want: Want) -> list[States]:
+        weight = self._saved.layer_weights.to(self._device)
+        if not self._in_blocks:
+            pooled = self._saved.on_outputs()(torch.from_numpy(np.stack(clips)))
+            total = torch.einsum("l,bld->bd", weight.cpu(), pooled)
+            given = dict(zip(self._saved.facts.layers, pooled.unbind(dim=1), strict=True))
+            return _states({**given, FUSED: total}, {}, [1] * len(clips), want)
+        lengths = [len(clip) for clip in clips]
+        frames = np.zeros((len(clips), max(lengths), clips[0].shape[1]), np.float32)
+        for row, clip in zip(frames, clips, strict=True):
+            row[: len(clip)] = clip
+        real = None
+        if min(lengths) < max(lengths):
+            real = frame_mask(torch.tensor(lengths), max(lengths)).to(self._device)
+        with self._arithmetic():
+            layers: dict[Layer, Tensor] = dict(
+                self._blocks(torch.from_numpy(frames).to(self._device), real)
+            )
+        layers = {layer: values.float() for layer, values in layers.items()}
+        each = [layers[n] for n in self._saved.facts.layers]
+        layers[FUSED] = torch.einsum("l,lbtd->btd", weight, torch.stack(each))
+        pooled_layers = {layer: pool(layers[layer], real) for layer in want.utterance}
+        return _states(pooled_layers, {n: layers[n] for n in want.frame}, lengths, want)
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        if self._dtype != torch.float32:
+            return torch.autocast(self._device.type, dtype=self._dtype)
+        if self._device.type == "cuda":
+            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        return nullcontext()
+
+
+def _states(
+    pooled: Mapping[Layer, Tensor],
+    frames: Mapping[Layer, Tensor],
+    lengths: Sequence[int],
+    want: Want,
+) -> list[States]:
+    """Take each clip's rows [D] and frames [T, D] out of a batch."""
+    utterance = {layer: pooled[layer].cpu().numpy() for layer in want.utterance}
+    frame = {layer: values.cpu().numpy() for layer, values in frames.items()}
+    return [
+        States(
+            utterance={layer: rows[number] for layer, rows in utterance.items()},
+            frame={layer: rows[number, :length] for layer, rows in frame.items()},
+        )
+        for number, length in enumerate(lengths)
+    ]
