@@ -210,7 +210,7 @@ def test_selection_fold_takes_the_best_epoch_of_each_fold(train):
 
 def test_selection_inner_never_looks_at_the_scored_fold(train, planted, tmp_path):
     clips = ClipList.read(planted.clips)
-    run = train(selection="inner", epochs=12, lr=3e-3)
+    run = train(selection="inner", epochs=30, lr=3e-3)
     folds = read_folds(run.path / "folds.csv")
     assert run.summary["selection"] == "inner"
     wrong = tuple(
@@ -219,13 +219,35 @@ def test_selection_inner_never_looks_at_the_scored_fold(train, planted, tmp_path
         else clip
         for clip in clips.clips
     )
-    given = {"selection": "inner", "epochs": 12, "lr": 3e-3, "folds": str(run.path / "folds.csv")}
+    given = {"selection": "inner", "epochs": 30, "lr": 3e-3, "folds": str(run.path / "folds.csv")}
     other = train(clip_list=ClipList(wrong), **given)
     assert other.summary["epochs_chosen"][0] == run.summary["epochs_chosen"][0]
     assert other.summary["weighted_f1_by_lane"][0] < run.summary["weighted_f1_by_lane"][0]
     place = [row for row, name in enumerate(run.predictions().clip_ids) if folds.get(name) == 0]
     ours, theirs = (one.predictions().probability[place] for one in (run, other))
     assert np.array_equal(ours, theirs)
+
+
+def test_what_fills_up_a_batch_does_not_count(train, planted, monkeypatch):
+    given = ClipList.read(planted.clips).clips
+    clips = ClipList(
+        tuple(
+            replace(clip, fold=int(row % 8 > 0)) if clip.label else clip
+            for row, clip in enumerate(given)
+        )
+    )
+    counted, mean_loss = [], probe.mean_loss
+
+    def count(losses, weight):
+        counted.append(weight.sum(dim=1))
+        return mean_loss(losses, weight)
+
+    monkeypatch.setattr(probe, "mean_loss", count)
+    run = train(clip_list=clips, epochs=1)
+    scored = set(run.predictions().clip_ids)
+    fold = np.array([number for name, number in run.folds().items() if name in scored])
+    assert sum(counted).tolist() == [np.sum(fold == 1), np.sum(fold == 0)]
+    assert np.sum(fold == 1) > 5 * np.sum(fold == 0)
 
 
 def test_repeats_give_the_spread(train):
