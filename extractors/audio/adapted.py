@@ -209,9 +209,9 @@ class AdaptedExtractor:
         weight = self._saved.layer_weights.to(self._device)
         if not self._in_blocks:
             pooled = self._saved.on_outputs()(torch.from_numpy(np.stack(clips)))
-            total = torch.einsum("l,bld->bd", weight.cpu(), pooled)
-            given = dict(zip(self._saved.facts.layers, pooled.unbind(dim=1), strict=True))
-            return _states({**given, FUSED: total}, {}, [1] * len(clips), want)
+            given: dict[Layer, Tensor] = {FUSED: torch.einsum("l,bld->bd", weight.cpu(), pooled)}
+            given.update(zip(self._saved.facts.layers, pooled.unbind(dim=1), strict=True))
+            return _states(given, {}, [1] * len(clips), want)
         lengths = [len(clip) for clip in clips]
         frames = np.zeros((len(clips), max(lengths), clips[0].shape[1]), np.float32)
         for row, clip in zip(frames, clips, strict=True):

@@ -20,6 +20,8 @@ COMMANDS = {
     "extract": "mer_store.cli.extract:extract",
     "train": "mer_store.cli.train:train",
     "predict": "mer_store.cli.predict:predict",
+    "report": "mer_store.cli.report:report",
+    "table2": "mer_store.cli.table2:table2",
     "status": "mer_store.cli.status:status",
     "show": "mer_store.cli.show:show",
     "verify": "mer_store.cli.verify:verify",

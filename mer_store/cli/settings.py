@@ -107,6 +107,18 @@ def clips_option(command: Command) -> Command:
     )(command)
 
 
+def runs_option(command: Command) -> Command:
+    """Add ``--runs``."""
+    return click.option(
+        "--runs",
+        default="runs",
+        show_default=True,
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Where runs have their folders.",
+    )(command)
+
+
 def json_option(command: Command) -> Command:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(command)

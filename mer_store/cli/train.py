@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mer_store.cli.settings import clips_option, store_option
+from mer_store.cli.settings import clips_option, runs_option, store_option
 
 TASKS = ("probe", "adapter", "align", "fusion")
 
@@ -19,11 +19,8 @@ TASKS = ("probe", "adapter", "align", "fusion")
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="One setting; may be repeated."
 )
-@click.option(
-    "--runs", default="runs", show_default=True, metavar="DIR",
-    type=click.Path(path_type=Path), help="Where the run's folder goes.",
-)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@runs_option
 @store_option
 @clips_option
 def train(
@@ -53,10 +50,13 @@ def train(
     """
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
+    from pipelines.report.run_page import write_run_page
     from pipelines.train.settings import read_settings
     from pipelines.train.trainers import Job, trainer_of
 
     trainer = trainer_of(task)
     settings = read_settings(trainer.Settings, config, assignments)
     job = Job(Store.open(store), ClipList.read(clips), settings, runs, device)
-    click.echo(trainer.train(job).path)
+    run = trainer.train(job)
+    write_run_page(run)
+    click.echo(run.path)

@@ -20,20 +20,14 @@ from mer_store.store.feature_set import FeatureSet
 from mer_store.store.ledger import Status
 from mer_store.store.store import Store
 from mer_store.store.summary import summarise
-from pipelines.demo.figures import draw_coverage, draw_layer_over_time, draw_similarity
+from pipelines.demo.figures import draw_layer_over_time, draw_similarity
 from pipelines.pictures import embed
+from pipelines.report.figures import draw_coverage
+from pipelines.report.html import STYLE
 
 STATUSES = ("ok", "empty", "failed")
 N_SHEETS = 3
 FRAME_SHIFT_S = 0.02
-STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:1000px;margin:2rem auto;padding:0 1rem;color:#1b2430}
-h1{margin-bottom:0} h2{margin-top:2.2rem;border-bottom:1px solid #d9e2ec} img{max-width:100%}
-table{border-collapse:collapse;width:100%} td,th{padding:.3rem .6rem;border-bottom:1px solid #e6ebf0;text-align:left}
-td.n{text-align:right;font-variant-numeric:tabular-nums} code,pre{background:#f3f6f9;border-radius:4px}
-code{padding:.1rem .3rem} pre{padding:.8rem;overflow:auto} .tag{background:#e76f51;color:#fff;border-radius:4px;
-padding:.05rem .4rem;font-size:.8rem} .note{color:#52606d}
-"""
 
 
 def write_page(store: Store, clip_list: ClipList, layer: Layer, target: Path) -> None:

@@ -1,0 +1,69 @@
+"""``mer-store table2``."""
+
+import json
+from pathlib import Path
+
+import click
+
+from mer_store.cli.settings import clips_option, json_option, runs_option, store_option
+
+
+@click.command()
+@click.option("--no-train", is_flag=True, help="Show what is trained already, train nothing.")
+@click.option(
+    "--model",
+    default="",
+    metavar="NAME_OR_DIR",
+    help="Base model of the adapters, as the cache was made.",
+)
+@click.option(
+    "-o", "--output", metavar="CSV", type=click.Path(path_type=Path),
+    help="The table as CSV.  [default: table2.csv beside the runs]",
+)  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@runs_option
+@store_option
+@clips_option
+@json_option
+def table2(
+    store: str,
+    clips: Path,
+    runs: Path,
+    *,
+    no_train: bool,
+    model: str,
+    output: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Print the paper's Table 2 beside ours; train what is missing and can be trained.
+
+    Markdown on stdout, the same as CSV. Rows whose features are absent say which command makes them.
+
+    \b
+    Example:
+      mer-store table2 --model /models/chinese-hubert-large
+    """
+    from mer_store.clips.clip_list import ClipList
+    from mer_store.store.store import Store
+    from pipelines.report.run_page import write_run_page
+    from pipelines.report.table2 import Table2, values_of
+    from pipelines.report.table2_text import as_markdown, write_csv
+
+    maker = Table2(
+        Store.open(store),
+        ClipList.read(clips),
+        runs,
+        device=device,
+        model=model,
+        trains=not no_train,
+    )
+    rows = maker.fill()
+    for row in rows:
+        if row.run is not None:
+            write_run_page(row.run)
+    write_csv(rows, output or runs.parent / "table2.csv")
+    if as_json:
+        click.echo(json.dumps([values_of(row) for row in rows], ensure_ascii=False))
+    else:
+        click.echo(as_markdown(rows), nl=False)

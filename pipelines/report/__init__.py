@@ -1,0 +1,1 @@
+"""Pages and tables for people: what a run did, what a store holds, where the paper's table stands."""
