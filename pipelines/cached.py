@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,22 @@ from mer_store.spec import Spec
 from mer_store.store.ledger import Status
 from mer_store.store.store import Store
 
-Row = tuple[Status, Origin, str | None]
+
+@dataclass(frozen=True, slots=True)
+class CachedRow:
+    """What the base feature set says of one clip."""
+
+    status: Status
+    origin: Origin | None
+    """None where not even the bytes could be read."""
+    reason: str | None
+    sure: bool
+    """The media are as they were, or not here. Else they have the size they had, at another time."""
+
+    def problem(self) -> ClipProblem:
+        """Return why there are no states."""
+        kind = ClipEmpty if self.status == Status.EMPTY else ClipFailed
+        return kind(self.reason or "no states in the cache")
 
 
 class FromCache:
@@ -46,28 +62,27 @@ class FromCache:
         self._rows = self._look(sources)
         self._reading = threading.Lock()
 
-    @property
-    def n_cached(self) -> int:
-        """Clips that need no media."""
-        return sum(status == Status.OK for status, _, _ in self._rows.values())
-
-    def _look(self, sources: Sequence[Source]) -> dict[str, Row]:
-        """Return what the base feature set says of each clip whose media are not here, or unchanged."""
+    def _look(self, sources: Sequence[Source]) -> dict[str, CachedRow]:
+        """Return what the base feature set says of each clip whose media are not here, or look unchanged."""
         if self._features is None:
             return {}
         ids = [source.clip_id for source in sources]
         ledger = self._features.ledger(ids)
         complete = np.asarray(ledger.has(self._extractor.base_layers).all(axis=1))
-        rows: dict[str, Row] = {}
+        rows: dict[str, CachedRow] = {}
         for number, source in enumerate(sources):
             status = Status(int(ledger.status[number]))
             if status == Status.MISSING or (status == Status.OK and not complete[number]):
                 continue
             n_bytes, mtime_ns = int(ledger.n_bytes[number]), int(ledger.mtime_ns[number])
-            if ledger.digest[number] is None or not _unchanged(source.path, n_bytes, mtime_ns):
+            facts = _facts(source.path)
+            if facts is not None and facts[0] != n_bytes:
                 continue
-            origin = Origin(ledger.digest[number], n_bytes, mtime_ns if mtime_ns >= 0 else None)
-            rows[source.clip_id] = status, origin, ledger.reasons[number]
+            digest, origin = ledger.digest[number], None
+            if digest is not None:
+                origin = Origin(digest, max(n_bytes, 0), mtime_ns if mtime_ns >= 0 else None)
+            sure = facts is None or facts[1] == mtime_ns
+            rows[source.clip_id] = CachedRow(status, origin, ledger.reasons[number], sure)
         return rows
 
     def path(self, source: Source) -> Path | None:
@@ -75,19 +90,25 @@ class FromCache:
         return self._extractor.path(source)
 
     def open(self, source: Source) -> Blob:
-        """Return the identity of a cached clip, else read its media."""
-        if source.clip_id not in self._rows:
+        """Return the identity of a cached clip, else read its media; in doubt, read them and compare."""
+        row = self._rows.get(source.clip_id)
+        if row is None:
             return self._extractor.open(source)
-        return Blob(source.clip_id, self._rows[source.clip_id][1], None, None)
+        if row.origin is None:
+            raise row.problem()
+        if row.sure:
+            return Blob(source.clip_id, row.origin, None, None)
+        blob = self._extractor.open(source)
+        same = blob.origin.digest == row.origin.digest
+        return Blob(source.clip_id, blob.origin, None, None) if same else blob
 
     def load(self, blob: Blob) -> Loaded:
         """Read a clip's cached states, else decode it. Raises what the cache says of one without."""
         if blob.path is not None or blob.data is not None or self._features is None:
             return self._extractor.load(blob)
-        status, _, reason = self._rows[blob.clip_id]
-        if status != Status.OK:
-            kind = ClipEmpty if status == Status.EMPTY else ClipFailed
-            raise kind(reason or "no states in the cache")
+        row = self._rows[blob.clip_id]
+        if row.status != Status.OK:
+            raise row.problem()
         layers = self._extractor.base_layers
         with self._reading:
             if self._features.spec.level == "frame":
@@ -109,12 +130,12 @@ def from_cache(extractor: Extractor, store: Store, sources: Sequence[Source]) ->
     return extractor
 
 
-def _unchanged(path: Path | None, n_bytes: int, mtime_ns: int) -> bool:
-    """Tell whether a file is as it was extracted; one that is not here counts as such."""
+def _facts(path: Path | None) -> tuple[int, int] | None:
+    """Return size and modification time of a file, None where it is not here."""
     if path is None:
-        return True
+        return None
     try:
         status = path.stat()
     except (OSError, ValueError):
-        return True
-    return (status.st_size, status.st_mtime_ns) == (n_bytes, mtime_ns)
+        return None
+    return status.st_size, status.st_mtime_ns

@@ -40,7 +40,8 @@ from mer_store.layers import Layer, describe_layers
 RECIPE, FUSED = "adapter", "fused"
 #: Raised when a change of this code changes numbers.
 VERSION = 1
-FLOAT16_MAX = float(np.finfo(np.float16).max)
+#: The smallest number that rounds to infinity in float16; clips that reach it are stored in float32.
+FLOAT16_LIMIT = 65520.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class AdaptedExtractor:
     def __init__(self, request: ExtractorRequest) -> None:
         self._saved = load_adapter(request.adapter or "")
         facts, base = self._saved.facts, self._saved.facts.base_spec
+        _refuse_others(request, base)
         self._in_blocks = facts.site == "blocks"
         self._device = pick_device(request.device)
         self._dtype, _ = pick_dtype(self._device, base["compute_dtype"])
@@ -195,13 +197,13 @@ class AdaptedExtractor:
                 found.append(outcome)
                 continue
             layers = outcome.frame if self._in_blocks else outcome.utterance
-            values = layers[below[0]] if self._in_blocks else np.stack([layers[n] for n in below])
-            found.append(Cached(self._as_stored(values)))
+            stored = [self._as_stored(layers[layer]) for layer in below]
+            found.append(Cached(stored[0] if self._in_blocks else np.stack(stored)))
         return found
 
     def _as_stored(self, values: Floats) -> Floats:
-        """Round to float16 where the cache does."""
-        if self.base_spec["stored_dtype"] == "float16" and np.abs(values).max() <= FLOAT16_MAX:
+        """Round a layer to float16 where the cache does."""
+        if self.base_spec["stored_dtype"] == "float16" and np.abs(values).max() < FLOAT16_LIMIT:
             return values.astype(np.float16).astype(np.float32)
         return values
 
@@ -235,6 +237,19 @@ class AdaptedExtractor:
         if self._device.type == "cuda":
             return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         return nullcontext()
+
+
+def _refuse_others(request: ExtractorRequest, base: Mapping[str, Any]) -> None:
+    """Refuse settings that the features the adapters were trained on have decided already."""
+    for option, got, decided in (
+        ("--recipe", request.recipe, ("default", RECIPE, base["recipe"])),
+        ("--compute-dtype", request.compute_dtype, ("auto", base["compute_dtype"])),
+    ):
+        if got not in decided:
+            raise UsageError(
+                f"{option} {got}: with --adapter it is that of the features the adapter was trained on, "
+                f"{decided[-1]}; leave the option out"
+            )
 
 
 def _states(

@@ -86,9 +86,8 @@ class FrozenBlocks:
                 f"{config.num_hidden_layers}"
             )
         normed = last == config.num_hidden_layers and config.do_stable_layer_norm
-        blocks = tuple(
-            block.eval().requires_grad_(requires_grad=False) for block in encoder.layers[first:last]
-        )
+        model.eval().requires_grad_(requires_grad=False)
+        blocks = tuple(encoder.layers[first:last])
         return cls(first, blocks, config, encoder.layer_norm if normed else None)
 
     def to(self, device: torch.device) -> "FrozenBlocks":
@@ -128,10 +127,10 @@ class AdaptedBlocks(nn.Module):
                 f"adapters: expected layers from {frozen.first + 1} to {frozen.last}; got {list(layers)}"
             )
         self.frozen = frozen
-        self.layers = tuple(layers)
+        self.layers = tuple(sorted(layers))
         self.placement = placement
         self.adapters = nn.ModuleDict(
-            {str(n): Adapter(frozen.config.hidden_size, bottleneck, generator) for n in layers}
+            {str(n): Adapter(frozen.config.hidden_size, bottleneck, generator) for n in self.layers}
         )
 
     def forward(self, states: Tensor, real: Tensor | None = None) -> dict[int, Tensor]:

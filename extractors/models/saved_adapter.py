@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -42,6 +42,24 @@ class AdapterFacts:
     def base_spec_fingerprint(self) -> str:
         """Fingerprint of that spec."""
         return Spec(**self.base_spec).fingerprint
+
+    def check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise `ValueError` where these are not the tensors that the facts speak of, all of them."""
+        if self.site not in get_args(Site) or self.placement not in get_args(Placement):
+            raise ValueError(f"site {self.site!r}, placement {self.placement!r}")
+        Spec(**self.base_spec)
+        inner, outer = self.bottleneck, self.width
+        shapes: dict[str, tuple[int, ...]] = {WEIGHT: (len(self.layers),)}
+        for layer in self.layers:
+            name = f"adapters.{layer}"
+            shapes |= {f"{name}.down.weight": (inner, outer), f"{name}.down.bias": (inner,)}
+            shapes |= {f"{name}.up.weight": (outer, inner), f"{name}.up.bias": (outer,)}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        wrong = sorted(name for name, _ in shapes.items() ^ found.items())
+        if wrong:
+            raise ValueError(
+                f"tensor {wrong[0]}: expected shape {shapes.get(wrong[0])}, got {found.get(wrong[0])}"
+            )
 
 
 @dataclass(frozen=True)
@@ -110,9 +128,9 @@ def load_adapter(folder: Path | str) -> SavedAdapter:
         values = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         tensors = load_file(folder / TENSORS)
         facts = AdapterFacts(**{**values, "layers": tuple(values["layers"])})
+        facts.check(tensors)
         saved = SavedAdapter(facts, tensors)
-        saved.layer_weights  # noqa: B018 - raises where it is missing
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, UsageError, SafetensorError) as error:
         raise UsageError(
             f"{folder}: expected the folder of a finished adapter, as `mer-store train adapter` "
             f"prints it; {error}"

@@ -126,7 +126,12 @@ def extract(
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
 
-    options |= modality_defaults(context, options["modality"])
+    defaults = modality_defaults(context, options["modality"])
+    if options["adapter"]:  # these speak of the base model's features
+        defaults = {
+            k: v for k, v in defaults.items() if k not in ("layers", "frame_layers", "recipe")
+        }
+    options |= defaults
     clip_list = ClipList.read(clips)
     for problem in clip_list.problems:
         click.echo(

@@ -5,7 +5,7 @@ score; one more, trained on all labelled clips, gives the features (`mer-store e
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -31,12 +31,13 @@ from pipelines.train.folds import assign_folds
 from pipelines.train.lanes import Lane, lanes_of, make_lanes, settle
 from pipelines.train.predictions import Predictions, from_logits
 from pipelines.train.roster import Roster, clip_weights, make_roster, read_roster
-from pipelines.train.run_folder import RunFolder
+from pipelines.train.run_folder import CHECKPOINT, RunFolder
 from pipelines.train.scores import summarise_scores
 from pipelines.train.streams import stream
 from pipelines.train.trainers import Job
 
 PAPER_LAYER = 18
+REFIT = "refit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ class Settings(ProtocolSettings):
         require(0 <= self.masked_share < 1, "masked_share", "from 0 to below 1", self.masked_share)
         least = min(self.epochs, self.batch, self.bottleneck)
         require(least >= 1, "epochs, batch, bottleneck", "1 or more", least)
+        pooled = self.pooled.layers
+        require(not pooled, "pooled.layers", "nothing, `layers` says it for both sites", pooled)
 
 
 def train(job: Job) -> RunFolder:
@@ -99,7 +102,7 @@ def train(job: Job) -> RunFolder:
     refit = Lane(0, len(lanes), settings.seed, everything, none, none)
     n_epochs = round(median(model.n_epochs(settings.epochs) for model in models))
     [final], _ = _fit(
-        RunFolder(run.path / "refit"), settings, roster, states, maker, [refit], n_epochs
+        RunFolder(run.path / REFIT), settings, roster, states, maker, [refit], n_epochs
     )
     save_adapter(run.path, SavedAdapter(maker.facts, _tensors(final.model)))
     wanted = features.there & (roster.scored if settings.predict == "labelled" else True)
@@ -129,6 +132,7 @@ def train(job: Job) -> RunFolder:
         for name, tensor in model.model.state_dict().items()
     }
     run.finish(summary, named, from_logits(roster.clip_ids, settings.classes, settled))
+    (run.path / REFIT / CHECKPOINT).unlink(missing_ok=True)
     return run
 
 
@@ -167,7 +171,8 @@ def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> P
     """Predict every clip that has the cache; scored clips by the folds that did not see them."""
     settings: Settings = run.settings(Settings)
     roster = make_roster(clip_list.clips, settings.classes)
-    features = _open(store, roster, settings)
+    [trained_on] = run.inputs
+    features = _open(store, roster, settings, trained_on["fingerprint"])
     chosen = pick_device(device)
     states, maker = CachedStates(features, chosen), _Maker.of(features, settings, chosen)
     lanes, weights = lanes_of(run.folds(), roster, settings), run.weights()
@@ -184,19 +189,25 @@ def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> P
     return from_logits(roster.clip_ids, settings.classes, settle(lanes, logits))
 
 
-def _open(store: Store, roster: Roster, settings: Settings) -> Features:
+def _open(
+    store: Store, roster: Roster, settings: Settings, fingerprint: str | None = None
+) -> Features:
+    """Find what is trained on; `fingerprint` takes the set that a run was trained on, whatever was added."""
+    choice = settings.frames if settings.site == "blocks" else settings.pooled
+    if fingerprint:
+        choice = FeatureChoice(choice.layers, "", "", fingerprint)
     if settings.site == "blocks":
-        features = open_features(store, "audio", settings.frames, roster, level="frame")
+        features = open_features(store, "audio", choice, roster, level="frame")
         if len(features.layers) != 1 or isinstance(features.layers[0], str):
             raise UsageError(
                 f"setting frames.layers: expected the one layer below the adapted blocks, such as 15; got "
                 f"{describe_layers(features.layers)}"
             )
         return features
-    choice = FeatureChoice(
-        settings.layers, settings.pooled.recipe, settings.pooled.model, settings.pooled.fingerprint
-    )
-    return open_features(store, "audio", choice, roster)
+    features = open_features(store, "audio", replace(choice, layers=settings.layers), roster)
+    if named := [layer for layer in features.layers if isinstance(layer, str)]:
+        raise UsageError(f"setting layers: expected numbers, such as 16-21; got {named[0]}")
+    return features
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from pipelines.train.roster import Rows
 
 Batch = tuple[Rows, Tensor, Tensor | None]
 """Rows of the roster; frames [B, T, D] or pooled layers [B, L, D]; which frames are real, None for all."""
+#: Of a padded batch that nothing is learnt from: bounds memory where clips are long.
+MAX_FRAMES = 32_768
 
 
 class CachedStates:
@@ -34,10 +36,10 @@ class CachedStates:
 
     def read(self, rows: Rows) -> tuple[Tensor, Tensor | None]:
         """Return the states of clips in float32 on the CPU, padded with zeros, and which frames are real."""
-        ids = [self.features.clip_ids[row] for row in rows.tolist()]
         if not self.frames:
-            layers = self.features.layers
-            return torch.from_numpy(self.features.feature_set.read(layers, ids, np.float32)), None
+            pooled = self.features.values[self.features.row[rows]]
+            return torch.from_numpy(pooled.astype(np.float32)), None
+        ids = [self.features.clip_ids[row] for row in rows.tolist()]
         clips = self.features.feature_set.ragged(self.features.layers, ids, np.float32)
         lengths = [len(clip) for clip in clips]
         padded = torch.zeros(len(clips), max(lengths), clips[0].shape[2])
@@ -65,5 +67,18 @@ class CachedStates:
         index = self.features.feature_set.index
         ids = [self.features.clip_ids[row] for row in rows.tolist()]
         serving = index.column(str(self.features.layers[0]))[index.find(ids)]
-        ordered = rows[np.argsort(index.rows["n_rows"][serving], kind="stable")]
-        return np.array_split(ordered, max(1, -(-len(rows) // batch)))
+        n_frames = index.rows["n_rows"][serving]
+        order = np.argsort(n_frames, kind="stable")
+        ends = cut_by_length(n_frames[order], batch)
+        return np.split(rows[order], ends[:-1])
+
+
+def cut_by_length(n_frames: Rows, batch: int, most: int = MAX_FRAMES) -> list[int]:
+    """Return the end of each batch of clips in ascending length: `batch` clips or `most` frames at most."""
+    ends, start = [], 0
+    for place, longest in enumerate(n_frames.tolist()):
+        n_clips = place + 1 - start
+        if n_clips > 1 and (n_clips > batch or n_clips * longest > most):
+            ends.append(place)
+            start = place
+    return [*ends, len(n_frames)]
