@@ -83,15 +83,27 @@ def read_back(store: "Store") -> None:
 
 
 def plant(folder: Path) -> None:
-    """Make a planted store and say what can be reached on it."""
-    from pipelines.planted.write import make_planted
+    """Make a planted store, say what can be reached on it, and how to try."""
+    from pipelines.planted.write import ORACLE, make_planted
 
     made = make_planted(folder)
+    split, oracle = made.corpus.split, made.corpus.oracle()
     click.echo(
-        f"{folder}: {len(made.corpus.clip_ids)} clips; best weighted F1 to be reached:", err=True
+        f"{folder}: {split.count('labelled'):,} labelled clips, {split.count('unlabelled'):,} "
+        f"unlabelled, {split.count('test')} test; features of no media, a known signal in noise\n"
+        f"best weighted F1 (%) that can be reached on the labelled clips ({made.folder / ORACLE}):",
+        err=True,
     )
-    for what, score in made.corpus.oracle().items():
-        click.echo(f"  {what:10}  {100 * score:.1f}", err=True)
-    where = f"--store {made.store} --clips {made.clips}"
-    click.echo(f"try: mer-store train probe --config layer-sweep {where}", err=True)
+    width = max(map(len, oracle))
+    for what, score in oracle.items():
+        click.echo(f"  {what:{width}}  {100 * score:.1f}", err=True)
+    where = f"--store {made.store} --clips {made.clips} --runs {folder / 'runs'}"
+    click.echo("try:", err=True)
+    for command in (
+        "train probe --config layer-sweep",
+        "train probe --config hl18",
+        "train fusion --set modalities=audio,visual,text",
+        "table2",
+    ):
+        click.echo(f"  mer-store {command} {where}", err=True)
     click.echo(made.store)

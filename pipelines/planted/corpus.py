@@ -58,18 +58,25 @@ class PlantedCorpus:
         return self.signal.oracle_f1(self.label[rows], shown, views)
 
     def oracle(self) -> dict[str, float]:
-        """Return the best weighted F1 on the labelled clips: by modality, by audio layer, for all."""
-        by_modality: dict[str, list[ViewName]] = {}
-        for name in self.signal.views:
-            by_modality.setdefault(name[0], []).append(name)
-        scores = {
-            modality: self.oracle_f1(views) for modality, views in sorted(by_modality.items())
+        """Return the best weighted F1 on the labelled clips.
+
+        By modality (all its layers), by audio layer, for the best audio layer with other modalities, for all.
+        """
+        views = {
+            modality: [name for name in self.signal.views if name[0] == modality]
+            for modality in ("audio", "text", "visual")
         }
-        scores |= {
-            f"audio {layer}": self.oracle_f1([("audio", layer)])
-            for layer in self.settings.audio_layers
-        }
-        return scores | {"all": self.oracle_f1(list(self.signal.views))}
+        chosen = dict(views)
+        chosen |= {f"audio {layer}": [("audio", layer)] for layer in self.settings.audio_layers}
+        best = f"audio {self.settings.best_layer}"
+        if best in chosen:
+            chosen |= {
+                f"{best} + text": chosen[best] + views["text"],
+                f"{best} + visual": chosen[best] + views["visual"],
+                f"{best} + visual + text": chosen[best] + views["visual"] + views["text"],
+            }
+        chosen["all"] = list(self.signal.views)
+        return {what: self.oracle_f1(names) for what, names in chosen.items()}
 
 
 def draw_corpus(settings: PlantedSettings) -> PlantedCorpus:

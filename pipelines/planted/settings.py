@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from mer_store.errors import UsageError
 from mer_store.layers import Layer
-from pipelines.planted.signal import View, ViewName
+from pipelines.planted.signal import K_LATENT, View, ViewName
 
 FIRST, BEST = 15, 18
 
@@ -27,6 +28,10 @@ class PlantedSettings:
     """Layer of audio that shows the most."""
     frames: bool = True
     """Also write frames of layer 15, for adapters: the time mean shows as much as the best layer."""
+    n_frames: tuple[int, int] = (20, 60)
+    """Fewest and most frames of a clip."""
+    summed: bool = True
+    """Also write the baseline's recipe: the sum of the last four layers of audio."""
     text_layers: tuple[int, ...] = (37, 38, 39, 40)
     no_face: float = 0.08
     no_speech: float = 0.03
@@ -38,7 +43,27 @@ class PlantedSettings:
     visual_nuisance: float = 3.0
     """The same of visual features: who it is, light, pose."""
     grain: float = 0.2
+    """Standard deviation of noise in all directions but the signal's."""
     part_clips: int = 16384
+
+    def __post_init__(self) -> None:
+        """Refuse what no corpus can be made of."""
+        if self.n_test > self.n_unlabelled:
+            raise UsageError(
+                f"planted: n_test: expected at most the {self.n_unlabelled} unlabelled clips, "
+                f"got {self.n_test}"
+            )
+        if self.frames and self.best_layer not in self.audio_layers:
+            raise UsageError(
+                f"planted: best_layer: expected one of {self.audio_layers}, got {self.best_layer}; "
+                f"frames are made of it, so choose another or set frames to False"
+            )
+        for modality in ("audio", "visual", "text"):
+            if self.width(modality) < K_LATENT:
+                raise UsageError(
+                    f"planted: {modality}_width: expected at least {K_LATENT}, the dimensions of "
+                    f"the signal, got {self.width(modality)}"
+                )
 
     def views(self) -> dict[ViewName, View]:
         """Return how clearly each layer of each modality shows the latent."""

@@ -1,33 +1,37 @@
 """Writing a planted corpus: a store, a clip list, and what is known of it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mer_store.clips.clip_list import ClipList
+from mer_store.errors import UsageError
 from mer_store.layers import Layer
 from mer_store.spec import Spec
 from mer_store.store.store import Store
 from mer_store.store.writer import ClipRows, PartWriter
 from pipelines.planted.corpus import FAILED_REASON, REASONS, PlantedCorpus, draw_corpus
+from pipelines.planted.features import Features, features_of, frames_of
 from pipelines.planted.settings import FIRST, PlantedSettings
-from pipelines.planted.signal import Floats, Projection, ViewName
+from pipelines.planted.signal import ViewName
+
+Views = dict[Layer, list[ViewName]]
+"""What each stored layer shows: one view, or several summed."""
 
 STORE, CLIPS, ORACLE, ABOUT = "store", "clips.csv", "oracle.json", "ABOUT.txt"
 #: Baseline recipe of audio: the sum of the last four layers, under the name that recipe gives it.
 SUMMED, SUMMED_LAYER, N_SUMMED = "mertools2024", "last4sum", 4
-FRAMES = (20, 60)
-"""Fewest and most frames of a clip."""
+#: Settings that change no feature: they are not in the spec.
+NO_NUMBERS = ("n_test", "show_test_labels", "part_clips")
 TEXT = """mer-store planted corpus.
 
-Features of no media: a known signal in known noise. Scores on it are statements about the code, not about
-any real model or data. oracle.json holds the best weighted F1 that can be reached.
+Features of no media: a known signal in known noise. Scores on it are statements about the code; they say
+nothing about any real model or data. clips.csv lists the clips, store/ holds their features, oracle.json the
+best weighted F1 that can be reached on the labelled clips.
 """
 
 
@@ -56,29 +60,48 @@ def make_planted(folder: Path, settings: PlantedSettings | None = None) -> Plant
     -------
     Planted
         With the true label of every clip.
+
+    Raises
+    ------
+    UsageError
+        The folder holds a corpus made with other settings, or another store or clip list.
     """
     settings = settings or PlantedSettings()
     corpus = draw_corpus(settings)
     planted = Planted(folder, corpus)
+    _refuse_others(planted)
     store = Store.create(planted.store)
+    (folder / ABOUT).write_text(TEXT)
     for modality in ("audio", "visual", "text"):
-        layers = settings.layers(modality)
-        _write(
-            store,
-            corpus,
-            _spec(settings, modality),
-            {layer: [(modality, layer)] for layer in layers},
-        )
-    last = settings.audio_layers[-N_SUMMED:]
-    summed: dict[Layer, list[ViewName]] = {SUMMED_LAYER: [("audio", layer) for layer in last]}
-    _write(store, corpus, _spec(settings, "audio", recipe=SUMMED), summed)
+        views: Views = {layer: [(modality, layer)] for layer in settings.layers(modality)}
+        _write(store, corpus, _spec(settings, modality), views)
+    if settings.summed:
+        last = settings.audio_layers[-N_SUMMED:]
+        views = {SUMMED_LAYER: [("audio", layer) for layer in last]}
+        _write(store, corpus, _spec(settings, "audio", recipe=SUMMED), views)
     if settings.frames:
-        best: ViewName = ("audio", settings.best_layer)
-        _write(store, corpus, _spec(settings, "audio", level="frame"), {FIRST: [best]})
+        views = {FIRST: [("audio", settings.best_layer)]}
+        _write(store, corpus, _spec(settings, "audio", level="frame"), views)
     ClipList(tuple(corpus.clips())).write(planted.clips)
     (folder / ORACLE).write_text(json.dumps(corpus.oracle(), indent=1) + "\n")
-    (folder / ABOUT).write_text(TEXT)
     return planted
+
+
+def _refuse_others(planted: Planted) -> None:
+    """Refuse a folder with files of somebody else's, or with clips of the same names and other features."""
+    if not (planted.folder / ABOUT).exists():
+        for path in (planted.store, planted.clips):
+            if path.exists():
+                raise UsageError(f"{path}: is no part of a planted corpus; choose another folder")
+        return
+    mine = dict(_spec(planted.corpus.settings, "visual").preprocessing)
+    for feature_set in Store.create(planted.store).feature_sets():
+        there = feature_set.spec.preprocessing
+        if "planted" in there and dict(there) != mine:
+            raise UsageError(
+                f"{planted.folder}: holds a planted corpus that was made with other settings; "
+                f"delete it or choose another folder"
+            )
 
 
 def _spec(
@@ -89,7 +112,7 @@ def _spec(
         from extractors.models.tiny import TINY, tiny_hubert
 
         model, weights = TINY, tiny_hubert().weights
-    signal = {name: value for name, value in asdict(settings).items() if name != "part_clips"}
+    signal = {name: value for name, value in asdict(settings).items() if name not in NO_NUMBERS}
     return Spec(
         modality=modality,
         level=level,
@@ -104,63 +127,28 @@ def _spec(
     )
 
 
-def _write(
-    store: Store, corpus: PlantedCorpus, spec: Spec, views: Mapping[Layer, list[ViewName]]
-) -> None:
-    """Write one feature set; a layer of several views is the sum of their features."""
+def _write(store: Store, corpus: PlantedCorpus, spec: Spec, views: Views) -> None:
+    """Write one feature set, part by part."""
     feature_set = store.ensure(spec)
-    settings, modality = corpus.settings, spec.modality
-    status = corpus.status[modality].tolist()
-    for start in range(0, len(status), settings.part_clips):
-        rows = np.arange(start, min(start + settings.part_clips, len(status)))
-        arrays = {
-            layer: sum(_features(corpus, name, rows) for name in names)
-            for layer, names in views.items()
-        }
+    n_clips, n_part = len(corpus.clip_ids), corpus.settings.part_clips
+    for start in range(0, n_clips, n_part):
+        clips = range(start, min(start + n_part, n_clips))
         with PartWriter(feature_set, list(views), versions={"numpy": np.__version__}) as writer:
-            for row, one in zip(rows.tolist(), _rows(arrays, len(rows)), strict=True):
-                clip_id = corpus.clip_ids[row]
-                digest = f"sha256:{sha256(f'{settings.seed} {clip_id}'.encode()).hexdigest()}"
-                if status[row] == "ok":
-                    values = one if spec.level == "utterance" else _frames(one, settings.seed, row)
-                    writer.add(ClipRows(clip_id, "ok", digest=digest, layers=values))
-                else:
-                    reason = REASONS[modality] if status[row] == "empty" else FAILED_REASON
-                    writer.add(ClipRows(clip_id, status[row], reason, digest))
+            rows = features_of(corpus, spec.modality, views, clips)
+            for clip, row in zip(clips, rows, strict=True):
+                writer.add(_clip_rows(corpus, spec, clip, row))
             writer.commit()
 
 
-def _features(corpus: PlantedCorpus, name: ViewName, rows: NDArray[np.int64]) -> Any:
-    """Return [n, D] of one view; the noise that `shown` already holds is not added twice."""
-    settings, (modality, layer) = corpus.settings, name
-    key = [settings.seed, *modality.encode()]
-    nuisance = settings.visual_nuisance if modality == "visual" else settings.nuisance
-    drawn = Projection.draw(
-        settings.width(modality), nuisance, settings.grain, np.random.default_rng(key)
-    )
-    rng = np.random.default_rng([*key, *str(layer).encode(), int(rows[0])])
-    return drawn.features(np.nan_to_num(corpus.shown[name][rows]), rng)
-
-
-def _rows(
-    arrays: Mapping[Layer, NDArray[Any]], n_clips: int
-) -> Iterator[dict[Layer, NDArray[Any]]]:
-    for row in range(n_clips):
-        yield {layer: array[row : row + 1] for layer, array in arrays.items()}
-
-
-def _frames(one: dict[Layer, NDArray[Any]], seed: int, row: int) -> dict[Layer, NDArray[Any]]:
-    """Return [T, D] whose mean over time is the clip's vector."""
-    rng = np.random.default_rng([seed, 2, row])
-    n_frames = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
-    frames: dict[Layer, NDArray[Any]] = {}
-    for layer, vector in one.items():
-        noise = rng.standard_normal((n_frames, vector.shape[1]), dtype=np.float32)
-        frames[layer] = vector + (noise - noise.mean(axis=0))
-    return frames
-
-
-def shown_in(values: NDArray[Any], projection: Projection) -> Floats:
-    """Return the sufficient statistic t [n, k] of features [n, D]."""
-    shown: Floats = values.astype(np.float64) @ projection.basis.T
-    return shown
+def _clip_rows(
+    corpus: PlantedCorpus, spec: Spec, clip: int, row: Mapping[Layer, Features]
+) -> ClipRows:
+    """Return what clip number `clip` gives a part: rows, or why there are none."""
+    clip_id, settings = corpus.clip_ids[clip], corpus.settings
+    status = str(corpus.status[spec.modality][clip])
+    digest = f"sha256:{sha256(f'{settings.seed} {clip_id}'.encode()).hexdigest()}"
+    if status == "ok":
+        values = row if spec.level == "utterance" else frames_of(row, settings, clip)
+        return ClipRows(clip_id, status, digest=digest, layers=values)
+    reason = REASONS[spec.modality] if status == "empty" else FAILED_REASON
+    return ClipRows(clip_id, status, reason, digest)
