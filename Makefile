@@ -19,6 +19,9 @@ CORPUS := $(DEMO)/index.html
 PLANTED_DATA := --store $(PLANTED)/store --clips $(PLANTED)/clips.csv
 PLANTED_INTO := --runs $(PLANTED)/runs
 PLANTED_CORPUS := $(PLANTED)/clips.csv
+PLANTED_ADAPTED := $(PLANTED)/adapted
+# 600 clips of width 32: fewer and larger steps than the paper's for 5,030 of width 1,024
+QUICK := lr=3e-3 layer_lr=1e-2 epochs=12
 endif
 MER := $(BIN)/mer-store
 
@@ -45,6 +48,10 @@ $(DEMO)/index.html: | $(READY)
 $(PLANTED)/clips.csv: | $(READY)
 	$(MER) demo --planted $(PLANTED)
 
+$(PLANTED)/adapted: | $(PLANTED_CORPUS)
+	run=$$($(MER) train adapter --config hlft16-21 $(addprefix --set ,$(QUICK)) $(PLANTED_DATA) $(PLANTED_INTO)) && \
+	{ $(MER) extract --modality audio --adapter $$run $(PLANTED_DATA) || test $$? -eq 1; } && echo $$run > $@
+
 train-probe train-adapter train-align: train-%: $(READY) $(CORPUS)  ## train from the caches
 	$(MER) train $* $(SET) $(DATA) $(INTO)
 
@@ -55,8 +62,8 @@ train-fusion: $(READY) $(CORPUS)  ## from the caches to predictions, a submissio
 layer-sweep: $(READY) $(PLANTED_CORPUS)  ## weighted F1 layer by layer: the paper's Figure 2
 	$(MER) train probe --config layer-sweep $(SET) $(PLANTED_DATA) $(PLANTED_INTO)
 
-table2: $(READY) $(PLANTED_CORPUS)  ## the paper's Table 2: trains what is missing
-	$(MER) table2 $(PLANTED_DATA) $(PLANTED_INTO)
+table2: $(READY) $(PLANTED_CORPUS) $(PLANTED_ADAPTED)  ## the paper's Table 2: trains what is missing
+	$(MER) table2 $(addprefix --set adapter.,$(QUICK)) $(SET) $(PLANTED_DATA) $(PLANTED_INTO)
 
 test: $(READY)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto --dist loadfile

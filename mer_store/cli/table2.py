@@ -11,10 +11,11 @@ from mer_store.cli.settings import clips_option, json_option, runs_option, store
 @click.command()
 @click.option("--no-train", is_flag=True, help="Show what is trained already, train nothing.")
 @click.option(
-    "--model",
-    default="",
-    metavar="NAME_OR_DIR",
-    help="Base model of the adapters, as the cache was made.",
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="TASK.KEY=VALUE",
+    help="One setting of a task, over its bundled configs: adapter.model=DIR. May be repeated.",
 )
 @click.option(
     "-o", "--output", metavar="CSV", type=click.Path(path_type=Path),
@@ -31,7 +32,7 @@ def table2(
     runs: Path,
     *,
     no_train: bool,
-    model: str,
+    assignments: tuple[str, ...],
     output: Path | None,
     device: str,
     as_json: bool,
@@ -42,12 +43,12 @@ def table2(
 
     \b
     Example:
-      mer-store table2 --model /models/chinese-hubert-large
+      mer-store table2 --set adapter.model=/models/chinese-hubert-large --set fusion.repeats=6
     """
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
     from pipelines.report.run_page import write_run_page
-    from pipelines.report.table2 import Table2, values_of
+    from pipelines.report.table2 import Table2, overrides_of, values_of
     from pipelines.report.table2_text import as_markdown, write_csv
 
     maker = Table2(
@@ -55,7 +56,7 @@ def table2(
         ClipList.read(clips),
         runs,
         device=device,
-        model=model,
+        overrides=overrides_of(assignments),
         trains=not no_train,
     )
     rows = maker.fill()

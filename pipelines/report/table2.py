@@ -1,6 +1,6 @@
 """The paper's Table 2: its eleven rows, each a bundled config, beside what this store gives."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from mer_store.errors import MerStoreError, UsageError
 from mer_store.store.store import Store
 from pipelines.train.run_folder import CONFIG, RunFolder, list_runs
 from pipelines.train.settings import read_settings, to_toml
-from pipelines.train.trainers import Job, trainer_of
+from pipelines.train.trainers import TRAINERS, Job, trainer_of
 
 ADAPT, ALIGN = "hlft16-21", "align"
 EXTRACT = "mer-store extract --modality"
@@ -77,18 +77,18 @@ class Table2:
 
     Parameters
     ----------
-    model
-        Base model of the adapters, where the store's spec alone cannot name it.
+    overrides
+        Settings of a task that go over the bundled configs: ``{"adapter": ["epochs=5"]}``.
     trains
         Train what is missing; else only what is finished is shown.
     """
 
     def __init__(
-        self, store: Store, clip_list: ClipList, runs: Path, *, device: str = "auto", model: str = "",
-        trains: bool = True,
+        self, store: Store, clip_list: ClipList, runs: Path, *, device: str = "auto",
+        overrides: Mapping[str, Sequence[str]] | None = None, trains: bool = True,
     ) -> None:  # fmt: skip
         self._store, self._clip_list, self._runs = store, clip_list, runs
-        self._device, self._model, self._trains = device, model, trains
+        self._device, self._overrides, self._trains = device, overrides or {}, trains
         self._adapter: RunFolder | None = None
         self._aligned: RunFolder | None = None
 
@@ -113,7 +113,8 @@ class Table2:
     def _find(self, task: str, config: str, extra: Sequence[str]) -> RunFolder | None:
         """Return the finished run of a config, trained now where that is asked for."""
         trainer = trainer_of(task)
-        settings = read_settings(trainer.Settings, config, extra)
+        own = self._overrides.get(task, ())
+        settings = read_settings(trainer.Settings, config, [*own, *extra])
         if self._trains:
             job = Job(self._store, self._clip_list, settings, self._runs, self._device)
             return trainer.train(job)
@@ -126,8 +127,6 @@ class Table2:
     def _extra(self, row: Row) -> list[str]:
         """Return what a row's config leaves open: which adapters' features, which aligned ones."""
         extra = []
-        if row.task == "adapter" and self._model:
-            extra.append(f"model={self._model}")
         adapted = self._adapted() if row.takes_adapted or row.takes_aligned else ""
         if row.takes_adapted and adapted:
             extra.append(f"audio.fingerprint={adapted}")
@@ -168,6 +167,25 @@ class Table2:
         if lacks_adapted:
             hint = ADAPTED_HINT if self._adapter else f"mer-store train adapter --config {ADAPT}"
         return hint.replace("RUN", str(self._adapter.path)) if self._adapter else hint
+
+
+def overrides_of(assignments: Sequence[str]) -> dict[str, list[str]]:
+    """Sort ``task.key=value`` by task.
+
+    Raises
+    ------
+    UsageError
+        One names no task.
+    """
+    overrides: dict[str, list[str]] = {}
+    for assignment in assignments:
+        task, _, rest = assignment.partition(".")
+        if task not in TRAINERS or not rest:
+            raise UsageError(
+                f"--set {assignment}: expected TASK.KEY=VALUE, the task one of {', '.join(TRAINERS)}"
+            )
+        overrides.setdefault(task, []).append(rest)
+    return overrides
 
 
 def values_of(filled: Filled) -> dict[str, Any]:
