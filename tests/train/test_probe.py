@@ -100,7 +100,6 @@ def test_every_clip_with_features_is_predicted_and_scored_ones_out_of_fold(train
 @pytest.mark.parametrize("combine", ["learned", "each"])
 def test_predict_gives_what_training_wrote_whatever_the_list(train, planted, combine):
     run = RunFolder.open(train(combine=combine, epochs=15).path)
-    assert combine == "learned" or run.summary["best_layer"] == 18
     written = run.predictions()
     again = predict(run, planted)
     assert again.clip_ids == written.clip_ids
