@@ -22,6 +22,7 @@ PLANTED_CORPUS := $(PLANTED)/clips.csv
 PLANTED_ADAPTED := $(PLANTED)/adapted
 # 600 clips of width 32: fewer and larger steps than the paper's for 5,030 of width 1,024
 QUICK := lr=3e-3 layer_lr=1e-2 epochs=12
+QUICK_ALIGN := lr=3e-3 batch=256 epochs=100
 endif
 MER := $(BIN)/mer-store
 
@@ -63,7 +64,7 @@ layer-sweep: $(READY) $(PLANTED_CORPUS)  ## weighted F1 layer by layer: the pape
 	$(MER) train probe --config layer-sweep $(SET) $(PLANTED_DATA) $(PLANTED_INTO)
 
 table2: $(READY) $(PLANTED_CORPUS) $(PLANTED_ADAPTED)  ## the paper's Table 2: trains what is missing
-	$(MER) table2 $(addprefix --set adapter.,$(QUICK)) $(SET) $(PLANTED_DATA) $(PLANTED_INTO)
+	$(MER) table2 $(addprefix --set adapter.,$(QUICK)) $(addprefix --set align.,$(QUICK_ALIGN)) $(SET) $(PLANTED_DATA) $(PLANTED_INTO)
 
 test: $(READY)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto --dist loadfile
