@@ -1,7 +1,8 @@
 """Clips' speech to adapted features: the upper blocks of a speech model with trained adapters in them.
 
 Runs from a clip's cached states where there are any, else from its sound: the same numbers either way, since
-what lies below the adapters is rounded as the cache rounds it.
+what lies below the adapters is rounded as the cache rounds it. (Float32 sums in another order, in another
+batch, may round the other way here and there: by one step of float16.)
 """
 
 from collections.abc import Mapping, Sequence
@@ -197,15 +198,10 @@ class AdaptedExtractor:
                 found.append(outcome)
                 continue
             layers = outcome.frame if self._in_blocks else outcome.utterance
-            stored = [self._as_stored(layers[layer]) for layer in below]
+            dtype = self.base_spec["stored_dtype"]
+            stored = [as_stored(layers[layer], dtype) for layer in below]
             found.append(Cached(stored[0] if self._in_blocks else np.stack(stored)))
         return found
-
-    def _as_stored(self, values: Floats) -> Floats:
-        """Round a layer to float16 where the cache does."""
-        if self.base_spec["stored_dtype"] == "float16" and np.abs(values).max() < FLOAT16_LIMIT:
-            return values.astype(np.float16).astype(np.float32)
-        return values
 
     def _adapt(self, clips: Sequence[Floats], want: Want) -> list[States]:
         weight = self._saved.layer_weights.to(self._device)
@@ -237,6 +233,13 @@ class AdaptedExtractor:
         if self._device.type == "cuda":
             return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         return nullcontext()
+
+
+def as_stored(values: Floats, stored_dtype: str) -> Floats:
+    """Round a clip's states at one layer as a store does; it keeps in float32 what overflows float16."""
+    if stored_dtype == "float16" and np.abs(values).max() < FLOAT16_LIMIT:
+        return values.astype(np.float16).astype(np.float32)
+    return values
 
 
 def _refuse_others(request: ExtractorRequest, base: Mapping[str, Any]) -> None:
