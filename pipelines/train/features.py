@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -99,6 +99,12 @@ def find_features(
     if not choice.layers:
         return feature_set, feature_set.layers
     return feature_set, parse_layers(choice.layers, feature_set.layers)
+
+
+def choice_of(described: Mapping[str, Any]) -> FeatureChoice:
+    """Return the choice that finds again what `Features.describe` described, whatever else is there by now."""
+    layers = ",".join(map(str, described["layers"]))
+    return FeatureChoice(layers=layers, recipe="", fingerprint=described["fingerprint"])
 
 
 def open_features(

@@ -18,7 +18,7 @@ from mer_store.spec import MODALITIES
 from mer_store.store.store import Store
 from pipelines.train.choices import FeatureChoice, ProtocolSettings, require
 from pipelines.train.epochs import Epochs, TrainingState
-from pipelines.train.features import open_features
+from pipelines.train.features import choice_of, open_features
 from pipelines.train.folds import assign_folds
 from pipelines.train.fusion_data import Inputs
 from pipelines.train.fusion_stack import FusionStack, Variant
@@ -181,8 +181,8 @@ def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> P
     settings: Settings = run.settings(Settings)
     roster = make_roster(clip_list.clips, settings.classes)
     features = [
-        open_features(store, name, settings.choice(name), roster, settings.combine)
-        for name in settings.modalities
+        open_features(store, item["modality"], choice_of(item), roster, settings.combine)
+        for item in run.inputs
     ]
     inputs = Inputs.load(features, pick_device(device))
     lanes = lanes_of(run.folds(), roster, settings)

@@ -15,7 +15,7 @@ from mer_store.clips.clip_list import ClipList
 from mer_store.store.store import Store
 from pipelines.train.choices import FeatureChoice, ProtocolSettings, require
 from pipelines.train.epochs import Epochs, TrainingState
-from pipelines.train.features import Combine, Features, open_features
+from pipelines.train.features import Combine, Features, choice_of, open_features
 from pipelines.train.folds import assign_folds
 from pipelines.train.lanes import (
     Lane,
@@ -155,11 +155,7 @@ def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> P
     settings: Settings = run.settings(Settings)
     roster = make_roster(clip_list.clips, settings.classes)
     [trained_on] = run.inputs
-    choice = FeatureChoice(
-        layers=",".join(map(str, trained_on["layers"])), recipe="",
-        fingerprint=trained_on["fingerprint"],
-    )  # fmt: skip
-    features = _open(store, roster, settings, choice)
+    features = _open(store, roster, settings, choice_of(trained_on))
     lanes = lanes_of(run.folds(), roster, settings)
     chosen = pick_device(device)
     values = torch.from_numpy(features.values).to(chosen)
