@@ -30,7 +30,7 @@ from extractors.contract import (
     Want,
 )
 from extractors.media.blob import read_blob
-from extractors.models.adapter import AdaptedBlocks, load_blocks, pool
+from extractors.models.adapter import AdaptedBlocks, fuse, load_blocks, pool
 from extractors.models.blocks import frame_mask
 from extractors.models.devices import pick_device, pick_dtype
 from extractors.models.saved_adapter import load_adapter
@@ -207,7 +207,7 @@ class AdaptedExtractor:
         weight = self._saved.layer_weights.to(self._device)
         if not self._in_blocks:
             pooled = self._saved.on_outputs()(torch.from_numpy(np.stack(clips)))
-            given: dict[Layer, Tensor] = {FUSED: torch.einsum("l,bld->bd", weight.cpu(), pooled)}
+            given: dict[Layer, Tensor] = {FUSED: fuse(weight.cpu(), pooled)}
             given.update(zip(self._saved.facts.layers, pooled.unbind(dim=1), strict=True))
             return _states(given, {}, [1] * len(clips), want)
         lengths = [len(clip) for clip in clips]

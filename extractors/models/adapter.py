@@ -203,5 +203,5 @@ def pool(states: Tensor, real: Tensor | None) -> Tensor:
 
 
 def fuse(weight: Tensor, pooled: Tensor) -> Tensor:
-    """Return sum w_i f_i of weights [L] and layers [B, L, D]: [B, D] (Zhao et al.)."""
-    return torch.einsum("l,bld->bd", weight, pooled)
+    """Return sum w_i f_i of weights [L] and layers [B, L, D]: [B, D] (Zhao et al.), in float32 always."""
+    return (weight[:, None] * pooled).sum(dim=1)

@@ -147,6 +147,14 @@ def test_the_fused_feature_and_the_mean_over_real_frames():
     np.testing.assert_allclose(fused, weight[0] * pooled[:, 0] + weight[1] * pooled[:, 1])
 
 
+def test_the_fused_feature_is_not_rounded_in_half_precision():
+    weight, pooled = torch.tensor([0.3, -1.7]), torch.randn(3, 2, 4, generator=seeded())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(
+            fuse(weight, pooled), weight[0] * pooled[:, 0] + weight[1] * pooled[:, 1]
+        )
+
+
 def test_adapters_on_outputs_are_one_adapter_a_layer():
     model = lively(OutputAdapters(WIDTH, LAYERS, BOTTLENECK))
     pooled = torch.randn(4, 3, WIDTH, generator=seeded(3))

@@ -291,6 +291,22 @@ def test_placement_mask_and_target_are_settings_that_count(train):
     assert load_adapter(train(epochs=1, placement="attention").path).facts.placement == "attention"
 
 
+def test_each_batch_of_each_epoch_and_fold_has_a_mask_of_its_own(train, monkeypatch):
+    masks, forward = [], adapter.AdapterModel.forward
+
+    def keep(self, x, real, masked=None):
+        if self.training and masked is not None:
+            masks.append(masked)
+        return forward(self, x, real, masked)
+
+    monkeypatch.setattr(adapter.AdapterModel, "forward", keep)
+    train(epochs=2, masked_share=0.25)
+    assert len(masks) == 2 * 4 + 2 * 4
+    assert len({mask[:8].numpy().tobytes() for mask in masks}) == len(masks)
+    share = torch.cat(masks).float().mean()
+    assert 0.22 < share < 0.28
+
+
 def test_states_are_padded_with_a_mask(corpus):
     store, clips, _ = corpus
     ids = tuple(clip.clip_id for clip in clips.clips)
