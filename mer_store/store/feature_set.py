@@ -16,6 +16,7 @@ from mer_store.store.index import Index
 from mer_store.store.index_file import Signatures, load_index, save_index
 from mer_store.store.layout import CACHE_FOLDER, PART_ID, Folders, reading
 from mer_store.store.ledger import Ledger, Status
+from mer_store.store.located import Located, locate
 from mer_store.store.reader import Reader
 from mer_store.store.record import CommitRecord
 from mer_store.store.tables import read_table
@@ -194,6 +195,22 @@ class FeatureSet:
     ) -> list[NDArray[Any]]:
         """Read all rows of each clip: one [T, layers, D] per clip. Parameters and errors as for `read`."""
         return self._reader.runs(layers, clip_ids, dtype, verify=verify)
+
+    def locate(
+        self, layers: Sequence[Layer], clip_ids: Sequence[str] | NDArray[np.str_]
+    ) -> Located:
+        """Find which of many clips have all of `layers`, and read those as they lie on disk.
+
+        The fastest way to all of a layer: clips that lack one are told apart, not an error.
+
+        Raises
+        ------
+        UsageError
+            No layers are asked for.
+        """
+        if not layers:
+            raise UsageError(f"{self.name}: no layer asked for")
+        return locate(self._reader, layers, clip_ids)
 
     def iter_parts(
         self, layers: Sequence[Layer], *, verify: bool = True

@@ -139,7 +139,7 @@ class Index:
         """Layers that any part holds, numbers before names."""
         return tuple(layer_from_name(name) for name in self.names if not name.endswith("/"))
 
-    def find(self, clip_ids: Sequence[str]) -> NDArray[np.int64]:
+    def find(self, clip_ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.int64]:
         """Return each clip's number, -1 where no part speaks of it."""
         found = np.full(len(clip_ids), -1, dtype=np.int64)
         if not len(self.first) or not len(clip_ids):

@@ -38,7 +38,12 @@ class Reader:
         verify: bool,
     ) -> NDArray[Any]:
         """Return [clips, layers, D]: the one row of each clip."""
-        serving = self.serving(layers, clip_ids)
+        return self.rows_at(layers, self.serving(layers, clip_ids), dtype, verify=verify)
+
+    def rows_at(
+        self, layers: Sequence[Layer], serving: Serving, dtype: DTypeLike | None, *, verify: bool
+    ) -> NDArray[Any]:
+        """Return [clips, layers, D]: the rows that `serving` points at."""
         stored, width = self._array_type(layers, serving)
         out = np.empty((serving.shape[1], len(layers), width), stored if dtype is None else dtype)
         for number, layer in enumerate(layers):

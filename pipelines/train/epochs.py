@@ -85,8 +85,9 @@ class Epochs:
             self._epoch += 1
             self.elapsed_s += time.monotonic() - started_s
             self._bar.update()
-            if self._stop.asked and self._epoch < self._n_epochs:
+            if self._stop.asked or self._epoch == self._n_epochs:
                 self._save()
+            if self._stop.asked:
                 self._bar.close()
                 where = f"{self._run.path}: stopped after epoch {self._epoch} of {self._n_epochs}"
                 print(f"{where}; the same command goes on from there", file=sys.stderr)

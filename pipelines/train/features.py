@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers, parse_layers
 from mer_store.store.feature_set import FeatureSet
+from mer_store.store.located import Located
 from mer_store.store.store import Store
 from pipelines.train.choices import FeatureChoice
 from pipelines.train.roster import Roster, Rows
@@ -30,12 +31,10 @@ class Features:
     """
 
     feature_set: FeatureSet
-    layers: tuple[Layer, ...]
+    located: Located
     combine: Combine
     clip_ids: tuple[str, ...]
     """Of the roster."""
-    row: Rows
-    """[clips]: where a clip's values are, -1 for a clip that has none."""
     digest: str
     """Of all that decides the values: spec, layers, and the media each clip was extracted from."""
 
@@ -45,20 +44,33 @@ class Features:
         return self.feature_set.spec.modality
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Which layers."""
+        return self.located.layers
+
+    @property
+    def row(self) -> Rows:
+        """[clips]: where a clip's values are, -1 for a clip that has none. They lie as they do on disk."""
+        return self.located.row
+
+    @property
     def there(self) -> NDArray[np.bool_]:
         """[clips]: whether a clip has features at all the layers."""
-        return self.row >= 0
+        return self.located.there
 
     @cached_property
     def values(self) -> NDArray[Any]:
         """[clips that have them, L, D] as stored, or [.., 1, D] float32 where layers were combined."""
-        ids = [self.clip_ids[row] for row in np.flatnonzero(self.there).tolist()]
         if self.combine == "each" or len(self.layers) == 1:
-            return self.feature_set.read(self.layers, ids)
-        total = self.feature_set.read(self.layers[:1], ids, np.float32)
-        for layer in self.layers[1:]:
-            total += self.feature_set.read([layer], ids)
+            return self.located.read()
+        total = self._layer(0).read(np.float32)
+        for number in range(1, len(self.layers)):
+            total += self._layer(number).read()
         return total if self.combine == "sum" else total / np.float32(len(self.layers))
+
+    def _layer(self, number: int) -> Located:
+        some = slice(number, number + 1)
+        return replace(self.located, layers=self.layers[some], serving=self.located.serving[some])
 
     @property
     def width(self) -> int:
@@ -102,7 +114,7 @@ def find_features(
 
 
 def choice_of(described: Mapping[str, Any]) -> FeatureChoice:
-    """Return the choice that finds again what `Features.describe` described, whatever else is there by now."""
+    """Return the choice that finds again what `Features.describe` described, whatever else is there."""
     layers = ",".join(map(str, described["layers"]))
     return FeatureChoice(layers=layers, recipe="", fingerprint=described["fingerprint"])
 
@@ -123,25 +135,24 @@ def open_features(
         See `find_features`; or none of the roster's clips has them.
     """
     feature_set, layers = find_features(store, modality, level, choice)
-    ledger = feature_set.ledger(roster.clip_ids)
-    there = np.asarray(ledger.has(layers).all(axis=1), bool)
-    if not there.any():
+    located = feature_set.locate(layers, roster.ids)
+    if not located.there.any():
         raise UsageError(
             f"{store.path}: {modality}/{feature_set.name} has layers {describe_layers(layers)} of none of "
             f"the {len(roster.clip_ids)} clips in the list; is it the right --clips?"
         )
-    row = np.where(there, np.cumsum(there) - 1, -1)
-    digest = _digest(feature_set, layers, combine, roster.clip_ids, there, ledger.digest)
-    return Features(feature_set, layers, combine, roster.clip_ids, row, digest)
-
-
-def _digest(
-    feature_set: FeatureSet, layers: Sequence[Layer], combine: str, clip_ids: Sequence[str],
-    there: NDArray[np.bool_], media: NDArray[Any],
-) -> str:  # fmt: skip
-    digest = hashlib.sha256(
-        json.dumps([feature_set.spec.fingerprint, list(layers), combine]).encode()
+    return Features(
+        feature_set,
+        located,
+        combine,
+        roster.clip_ids,
+        _digest(feature_set, located, combine, roster),
     )
-    rows = np.flatnonzero(there).tolist()
-    digest.update("\n".join(f"{clip_ids[row]} {media[row]}" for row in rows).encode())
+
+
+def _digest(feature_set: FeatureSet, located: Located, combine: str, roster: Roster) -> str:
+    key = [feature_set.spec.fingerprint, list(located.layers), combine]
+    digest = hashlib.sha256(json.dumps(key).encode())
+    digest.update("\n".join(roster.ids[located.there].tolist()).encode())
+    digest.update(b"\n".join(located.media))
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,11 @@ class Roster:
     """[clips]: the label was predicted."""
     is_test: NDArray[np.bool_]
     """[clips]: split ``test``: predicted, scored where a label is known, never trained on."""
+
+    @cached_property
+    def ids(self) -> NDArray[np.str_]:
+        """[clips]: `clip_ids` as an array."""
+        return np.array(self.clip_ids, np.str_)
 
     @property
     def scored(self) -> NDArray[np.bool_]:
