@@ -1,6 +1,6 @@
 """What the fusion reads: the features of several modalities for one roster, and which of them a clip has."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,15 +51,6 @@ class Inputs:
             for values, item in zip(self.values, self.features, strict=True)
         ]
         return [x for x, _ in taken], torch.stack([there for _, there in taken], dim=-1)
-
-    def chunks(self, rows: Rows, n_lanes: int, size: int) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Yield [K, B, 1, D] per modality and present [K, B, M] of many clips, the same for every lane."""
-        for start in range(0, len(rows), size):
-            x, present = self.batch(rows[start : start + size])
-            yield (
-                [one.expand(n_lanes, *one.shape) for one in x],
-                present.expand(n_lanes, *present.shape),
-            )
 
     def standardise(self, lanes: Sequence[Lane], *, fitted: bool) -> list[Standardise]:
         """Return one standardisation a modality, over each lane's training clips."""

@@ -6,6 +6,7 @@ and a linear layer on z gives the classes. A modality that a clip lacks gets no 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -91,7 +92,26 @@ class Fusions(nn.Module):
             encoder(spread(scale(x)[:, :, 0], q), noise)
             for encoder, scale, x in zip(self.encoders, self.standardise, inputs, strict=True)
         ]
-        z, alpha = self.attention(torch.stack(encoded, dim=2), spread(present, q))
+        return self._attend(encoded, spread(present, q))
+
+    def on_shared(self, inputs: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does for clips that all models see.
+
+        Parameters
+        ----------
+        inputs
+            [B, 1, D] per modality
+        present
+            [B, M]
+        """
+        encoded = [
+            cast("StackedMLP", encoder).on_shared(x[:, 0], cast("Standardise", scale))
+            for encoder, scale, x in zip(self.encoders, self.standardise, inputs, strict=True)
+        ]
+        return self._attend(encoded, present.expand(len(encoded[0]), *present.shape))
+
+    def _attend(self, encoded: Sequence[Tensor], present: Tensor) -> tuple[Tensor, Tensor]:
+        z, alpha = self.attention(torch.stack(list(encoded), dim=2), present)
         return self.classes(z), alpha
 
 

@@ -128,9 +128,8 @@ class FusionStack:
     @torch.no_grad()
     def predict(self, inputs: Inputs, rows: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return logits [S, n, C] and attention [S, n, M] of the clips at `rows` of the roster."""
-        parts = [
-            self.model(x, present) for x, present in inputs.chunks(rows, len(self._lanes), CHUNK)
-        ]
+        chunks = (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+        parts = [self.model.on_shared(*inputs.batch(chunk)) for chunk in chunks]
         logits = torch.cat([part.cpu() for part, _ in parts], dim=1)
         return logits.numpy(), torch.cat([alpha.cpu() for _, alpha in parts], dim=1).numpy()
 

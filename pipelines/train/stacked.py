@@ -8,6 +8,7 @@ computes what it would compute alone: models share the lane's clips and its drop
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -75,6 +76,24 @@ class StackedMLP(nn.Module):
             if noise is not None:
                 x = drop(x, self._dropout, noise(x.shape[1], x.shape[2]))
         return x
+
+    def on_shared(self, x: Tensor, scale: "Standardise") -> Tensor:
+        """Return [S, B, hidden] of clips x [B, D] that all models see, nothing dropped.
+
+        The standardisation goes into the first layer's weights, so that one product serves all models:
+        ((x - m) c) W + b = x (c W) + (b - (m c) W).
+        """
+        first = cast("StackedLinear", self.layers[0])
+        n_models, _, n_hidden = first.weight.shape
+        q = n_models // len(scale.mean)
+        c = spread(scale.scale.flatten(1), q)[:, :, None]
+        weight = c * first.weight
+        bias = first.bias - spread(scale.mean.flatten(1), q)[:, None] @ weight
+        shared = x @ weight.transpose(0, 1).flatten(1) + bias.flatten()
+        h = F.relu(shared).view(len(x), n_models, n_hidden).transpose(0, 1).contiguous()
+        for layer in self.layers[1:]:
+            h = F.relu(layer(h))
+        return h
 
 
 class Noise:

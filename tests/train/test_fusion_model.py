@@ -82,6 +82,19 @@ def test_gradients_of_absent_modalities_are_zero_not_nan():
     assert model.encoders[0].layers[0].weight.grad.abs().max() > 0
 
 
+def test_clips_that_all_models_see_give_what_each_gives():
+    model = fusions()
+    for number, scale in enumerate(model.standardise):
+        scale.mean.copy_(torch.randn(scale.mean.shape, generator=stream("mean", number)))
+        scale.scale.copy_(torch.rand(scale.scale.shape, generator=stream("scale", number)) + 0.5)
+    inputs = [torch.randn(9, 1, width, generator=stream(width)) for width in (6, 4, 3)]
+    present = torch.rand(9, 3, generator=stream("present")) < 0.6
+    present[:, 0] |= ~present.any(dim=1)
+    each = model([x.expand(2, *x.shape) for x in inputs], present.expand(2, 9, 3))
+    for one, other in zip(model.on_shared(inputs, present), each, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_one_modality_always_stays():
     present = torch.rand(3, 400, 3, generator=stream("present")) < 0.7
     present[..., 0] |= ~present.any(dim=-1)
