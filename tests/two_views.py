@@ -62,7 +62,10 @@ def make_two_views(path, n_labelled=0, n_unlabelled=40, without=None, seed=0):
     store = Store.create(path)
     for name, rows in values.items():
         absent = (without or {}).get(name, ())
-        write_view(store, name, {c.clip_id: x for c, x in zip(clips, rows, strict=True)}, absent)
+        named = [(clip.clip_id, row) for clip, row in zip(clips, rows, strict=True)]
+        if name == "visual":
+            named.reverse()  # the two views lie differently on disk
+        write_view(store, name, dict(named), absent)
     return TwoViews(store, ClipList(tuple(clips)), label)
 
 

@@ -15,7 +15,7 @@ from mer_store.errors import UsageError
 from mer_store.store.store import Store
 from pipelines.train.align_features import ALIGNED, aligned_spec, derive, find_base
 from pipelines.train.align_model import Aligner, contrastive_loss, cosines, recall_at
-from pipelines.train.align_pairs import Pairs, batches, find_pairs
+from pipelines.train.align_pairs import Pairs, batches, find_pairs, values_in_order
 from pipelines.train.align_settings import Settings
 from pipelines.train.epochs import Epochs, TrainingState
 from pipelines.train.predictions import Predictions
@@ -39,8 +39,8 @@ def train(job: Job) -> RunFolder:
         derive(run, job.store, device=job.device)
         return run
     device = pick_device(job.device)
-    visual = torch.from_numpy(pairs.visual.values[:, 0]).to(device)
-    audio = torch.from_numpy(pairs.audio.values[:, 0]).to(device)
+    visual = torch.from_numpy(values_in_order(pairs.visual)).to(device)
+    audio = torch.from_numpy(values_in_order(pairs.audio)).to(device)
     model = _build(settings, visual, audio, pairs.train).to(device)
     optimizer = torch.optim.Adam(
         [

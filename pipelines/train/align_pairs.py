@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mer_store.clips.clip import Clip
 from mer_store.clips.clip_list import ClipList
@@ -20,11 +22,12 @@ MAX_HELD_OUT = 2000
 
 @dataclass(frozen=True)
 class Pairs:
-    """Visual and acoustic features of the same clips, in the same order."""
+    """Visual and acoustic features of the same clips."""
 
     visual: Features
     audio: Features
     train: Rows
+    """Positions among the pairs."""
     held_out: Rows
     n_without_visual: int
     """Clips that were left out: no face, or not extracted."""
@@ -66,6 +69,13 @@ def find_pairs(store: Store, clip_list: ClipList, settings: Settings) -> Pairs:
         n_without_visual=int((~has_visual).sum()),
         n_without_audio=int((~has_audio).sum()),
     )
+
+
+def values_in_order(features: Features) -> NDArray[Any]:
+    """Return [n, D] in the order of the pairs; as they were read, each side lies as it does on disk."""
+    values: NDArray[Any] = features.values[:, 0]
+    in_order = bool((features.row == np.arange(len(values))).all())
+    return values if in_order else values[features.row]
 
 
 def _unlabelled(clip_list: ClipList, settings: Settings) -> Roster:
