@@ -1,7 +1,7 @@
 """Loading features for training: three modalities of 120,625 clips from a store, against numpy.
 
-The baseline of the same round reads the same bytes with `np.fromfile`, one file a modality. The store is read as
-trainers do, in the order of a shuffled clip list, with the checksum of every chunk verified.
+The baseline of the same round reads the same bytes with `np.fromfile`, one file a modality. The store is read
+as trainers do, for a shuffled clip list, with the checksum of every chunk verified.
 
     python benchmarks/loading.py --scale 1 --rounds 5
 """

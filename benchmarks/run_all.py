@@ -13,6 +13,8 @@ ORDER = (
     "audio_model.py",
     "text_model.py",
     "extract_audio.py",
+    "loading.py",
+    "fusion_launch.py",
 )
 
 

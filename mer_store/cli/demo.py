@@ -53,6 +53,9 @@ def demo(folder: Path | None, *, offline: bool, planted: bool) -> None:
     run("verify", "--deep", *where)
     store = Store.open(folder / "store")
     read_back(store)
+    runs = ["--runs", str(folder / "runs")]
+    run("train", "fusion", *where, "--clips", str(clips), *runs)
+    run("report", *where, "--clips", str(clips), *runs)
     page = folder / "index.html"
     write_page(store, ClipList.read(clips), LAYER, page)
     click.secho(f"\nopen {page} in a browser to look at it all", bold=True)
