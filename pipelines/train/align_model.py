@@ -155,4 +155,4 @@ def recall_at(similarity: Tensor, k: int) -> float:
     """
     own = similarity.diagonal()[:, None]
     n_as_similar = (similarity >= own).sum(dim=1)
-    return float((n_as_similar <= k).float().mean())
+    return float((n_as_similar <= k).double().mean())
