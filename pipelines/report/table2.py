@@ -1,75 +1,29 @@
 """The paper's Table 2: its eleven rows, each a bundled config, beside what this store gives."""
 
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mer_store.clips.clip_list import ClipList
 from mer_store.errors import MerStoreError, UsageError
 from mer_store.store.store import Store
+from pipelines.report.table2_rows import (
+    ADAPT,
+    ADAPTED,
+    ALIGN,
+    ALIGNED,
+    ROWS,
+    Filled,
+    Need,
+    Row,
+    values_of,
+)
 from pipelines.train.run_folder import CONFIG, RunFolder, list_runs
-from pipelines.train.settings import read_settings, to_toml
+from pipelines.train.settings import find_config, read_settings, to_toml
 from pipelines.train.trainers import TRAINERS, Job, trainer_of
 
-ADAPT, ALIGN = "hlft16-21", "align"
-EXTRACT = "mer-store extract --modality"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the paper's table."""
-
-    name: str
-    config: str
-    task: str
-    hint: str
-    """Makes its features."""
-    published: float | None = None
-    """The paper's weighted F1 on the test set of MER2024-SEMI, in percent."""
-
-    @property
-    def takes_adapted(self) -> bool:
-        """Whether it reads features of the adapters that row HLFT(16-21) trains."""
-        return self.task == "fusion"
-
-    @property
-    def takes_aligned(self) -> bool:
-        """Whether it reads aligned visual features."""
-        return self.config in {"clipl-a", "a+v-aligned", "a+v+t"}
-
-
-ADAPTED_HINT = f"{EXTRACT} audio --adapter RUN"
-#: Only the last row's score is known to us: the paper's abstract.
-ROWS = (
-    Row("HL", "hl", "probe", f"{EXTRACT} audio --recipe mertools2024"),
-    Row("HL(18)", "hl18", "probe", f"{EXTRACT} audio --layers 16-21"),
-    Row("HL(16-21)", "hl16-21", "probe", f"{EXTRACT} audio --layers 16-21"),
-    Row("HLFT(18)", "hlft18", "adapter", f"{EXTRACT} audio --level frame --layers 15"),
-    Row("HLFT(16-21)", ADAPT, "adapter", f"{EXTRACT} audio --level frame --layers 15"),
-    Row("CLIPL", "clipl", "probe", f"{EXTRACT} visual"),
-    Row("CLIPL-A", "clipl-a", "probe", "mer-store train align"),
-    Row("A+V", "a+v", "fusion", ADAPTED_HINT),
-    Row("A+V-aligned", "a+v-aligned", "fusion", "mer-store train align"),
-    Row("A+T", "a+t", "fusion", f"{EXTRACT} text"),
-    Row("A+V+T", "a+v+t", "fusion", f"{EXTRACT} text", 88.90),
-)
-
-
-@dataclass(frozen=True)
-class Filled:
-    """A row with what is known of it."""
-
-    row: Row
-    run: RunFolder | None = None
-    why: str = ""
-    """Why there is no run, and what to do."""
-
-    @property
-    def saw_labels(self) -> bool:
-        """Whether its features were made by adapters that had seen the labels of all folds."""
-        inputs = self.run.inputs if self.run else []
-        return any("adapter" in item["spec"]["preprocessing"] for item in inputs)
+__all__ = ["ROWS", "Filled", "Row", "Table2", "overrides_of", "values_of"]
 
 
 class Table2:
@@ -80,7 +34,8 @@ class Table2:
     overrides
         Settings of a task that go over the bundled configs: ``{"adapter": ["epochs=5"]}``.
     trains
-        Train what is missing; else only what is finished is shown.
+        Train what is missing; else only what is finished is shown: of each row the run with these settings,
+        or the newest that keeps what the row's config says.
     """
 
     def __init__(
@@ -97,48 +52,52 @@ class Table2:
         return [self._fill(row) for row in rows]
 
     def _fill(self, row: Row) -> Filled:
+        reason = "not trained"
         try:
-            run = self._find(row.task, row.config, self._extra(row))
+            run = self._trained(row) if self._trains else self._find(row.task, row.config)
         except MerStoreError as error:
-            reason = str(error).splitlines()[0]
-            return Filled(row, None, f"{reason}: run `{self._hint(row)}`")
+            run, reason = None, str(error).splitlines()[0]
         if run is None:
-            return Filled(
-                row, None, f"not trained: run `mer-store train {row.task} --config {row.config}`"
-            )
+            return Filled(row, None, self._next_step(row, reason))
         if row.config == ADAPT:
             self._adapter = run
-        return Filled(row, run)
+        return Filled(row, run, other_settings=not _has(run, self._settings(row.task, row.config)))
 
-    def _find(self, task: str, config: str, extra: Sequence[str]) -> RunFolder | None:
-        """Return the finished run of a config, trained now where that is asked for."""
-        trainer = trainer_of(task)
-        own = self._overrides.get(task, ())
-        settings = read_settings(trainer.Settings, config, [*own, *extra])
-        if self._trains:
-            job = Job(self._store, self._clip_list, settings, self._runs, self._device)
-            return trainer.train(job)
-        written = to_toml(settings)
-        for run in reversed(list_runs(self._runs)):
-            if run.task == task and (run.path / CONFIG).read_text(encoding="utf-8") == written:
-                return run
-        return None
+    def _settings(self, task: str, config: str, extra: Sequence[str] = ()) -> Any:
+        return read_settings(trainer_of(task).Settings, config, extra)
 
-    def _extra(self, row: Row) -> list[str]:
+    def _trained(self, row: Row) -> RunFolder:
+        """Return a row's run, trained now unless it is finished already."""
+        return self._train(row.task, row.config, self._fingerprints(row))
+
+    def _train(self, task: str, config: str, extra: Sequence[str]) -> RunFolder:
+        settings = self._settings(task, config, [*self._overrides.get(task, ()), *extra])
+        job = Job(self._store, self._clip_list, settings, self._runs, self._device)
+        return trainer_of(task).train(job)
+
+    def _find(self, task: str, config: str) -> RunFolder | None:
+        """Return the newest finished run of a config; one with the very settings asked for wins."""
+        said = tomllib.loads(find_config(config).read_text(encoding="utf-8"))
+        asked = self._settings(task, config, self._overrides.get(task, ()))
+        found = [run for run in list_runs(self._runs) if run.task == task]
+        exact = [run for run in found if _has(run, asked)]
+        near = [run for run in found if _keeps(_config(run), said)]
+        best = exact or near
+        return best[-1] if best else None
+
+    def _fingerprints(self, row: Row) -> list[str]:
         """Return what a row's config leaves open: which adapters' features, which aligned ones."""
         extra = []
-        adapted = self._adapted() if row.takes_adapted or row.takes_aligned else ""
-        if row.takes_adapted and adapted:
+        adapted = self._adapted() if {ADAPTED, ALIGNED} & set(row.needs) else ""
+        if adapted and ADAPTED in row.needs:
             extra.append(f"audio.fingerprint={adapted}")
-        if row.takes_aligned:
-            aligned = self._align(adapted)
-            extra.append(
-                f"{'visual' if row.task == 'fusion' else 'features'}.fingerprint={aligned}"
-            )
+        if ALIGNED in row.needs:
+            table = "visual" if row.task == "fusion" else "features"
+            extra.append(f"{table}.fingerprint={self._align(adapted)}")
         return extra
 
     def _adapted(self) -> str:
-        """Return the fingerprint of what the adapters of row HLFT(16-21) made, empty where there is none."""
+        """Return the fingerprint of what the adapters of row HLFT(16-21) made, empty where there are none."""
         if self._adapter is None:
             return ""
         digest = self._adapter.summary["adapter"]
@@ -149,24 +108,43 @@ class Table2:
         raise UsageError(f"{self._store.path}: no features of the adapters in {self._adapter.path}")
 
     def _align(self, adapted: str) -> str:
-        """Return the fingerprint of the aligned visual features."""
+        """Return the fingerprint of the aligned visual features, made now unless they are there."""
         if self._aligned is None:
-            self._aligned = self._find(
-                "align", ALIGN, [f"audio.fingerprint={adapted}"] if adapted else []
-            )
-        if self._aligned is None:
-            raise UsageError("no alignment is trained")
+            extra = [f"audio.fingerprint={adapted}"] if adapted else []
+            self._aligned = self._train(ALIGN, ALIGN, extra)
         return str(self._aligned.summary["fingerprint"])
 
-    def _hint(self, row: Row) -> str:
-        hint = row.hint
-        try:
-            lacks_adapted = (row.takes_adapted or row.takes_aligned) and not self._adapted()
-        except UsageError:
-            lacks_adapted = True
-        if lacks_adapted:
-            hint = ADAPTED_HINT if self._adapter else f"mer-store train adapter --config {ADAPT}"
-        return hint.replace("RUN", str(self._adapter.path)) if self._adapter else hint
+    def _next_step(self, row: Row, reason: str) -> str:
+        """Return why a row has no run, and the command that comes next."""
+        for need in row.needs:
+            if (step := self._step(need)) is not None:
+                return f"no {need.words}: run `{step}`"
+        if reason != "not trained":
+            return reason
+        return f"{reason}: run `mer-store train {row.task} --config {row.config}`"
+
+    def _step(self, need: Need) -> str | None:
+        """Return the command that makes `need`, or what comes before it; None where it is there."""
+        if self._there(need):
+            return None
+        for earlier in need.after:
+            if need is ADAPTED and self._adapter is not None:
+                break
+            if (step := self._step(earlier)) is not None:
+                return step
+        if need is not ADAPTED:
+            return need.command
+        if self._adapter is None:
+            return f"mer-store train adapter --config {ADAPT}"
+        return need.command.replace("RUN", str(self._adapter.path))
+
+    def _there(self, need: Need) -> bool:
+        if need is ADAPTED and self._adapter is not None:
+            try:
+                return bool(self._adapted())
+            except UsageError:
+                return False
+        return need.in_store(self._store)
 
 
 def overrides_of(assignments: Sequence[str]) -> dict[str, list[str]]:
@@ -188,23 +166,28 @@ def overrides_of(assignments: Sequence[str]) -> dict[str, list[str]]:
     return overrides
 
 
-def values_of(filled: Filled) -> dict[str, Any]:
-    """Return a row as plain values, scores in percent."""
-    summary = filled.run.summary if filled.run else {}
-    test = summary.get("test", {})
+def _config(run: RunFolder) -> dict[str, Any]:
+    return tomllib.loads((run.path / CONFIG).read_text(encoding="utf-8"))
+
+
+def _has(run: RunFolder, settings: Any) -> bool:
+    """Whether a run has these settings, whichever of the features they leave open it took."""
+    return _without_fingerprints(_config(run)) == _without_fingerprints(
+        tomllib.loads(to_toml(settings))
+    )
+
+
+def _without_fingerprints(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "row": filled.row.name,
-        "weighted_f1_mean": _percent(summary.get("weighted_f1_mean")),
-        "weighted_f1_std": _percent(summary.get("weighted_f1_std")),
-        "test_weighted_f1": _percent(test.get("weighted_f1")),
-        "selection": summary.get("selection"),
-        "n_clips": summary.get("n_clips"),
-        "published_test_weighted_f1": filled.row.published,
-        "features_saw_labels": filled.saw_labels,
-        "run": str(filled.run.path) if filled.run else None,
-        "note": filled.why or None,
+        key: _without_fingerprints(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if key != "fingerprint"
     }
 
 
-def _percent(value: float | None) -> float | None:
-    return None if value is None else round(100 * value, 2)
+def _keeps(values: Mapping[str, Any], said: Mapping[str, Any]) -> bool:
+    """Whether `values` have all that `said` says."""
+    return all(
+        _keeps(values.get(key, {}), value) if isinstance(value, dict) else values.get(key) == value
+        for key, value in said.items()
+    )
