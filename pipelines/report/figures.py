@@ -1,6 +1,7 @@
 """Pictures of a training, as PNG bytes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 from pipelines.pictures import BAD, GOOD, INK, PALE, WARM, png
 
 COLOURS = (INK, BAD, GOOD, WARM, "#7b6d8d", "#4d908e", "#90be6d", "#577590")
+N_COLUMNS = 2
 
 
 def draw_curves(
-    metrics: Sequence[Mapping[str, object]], groups: Mapping[str, Sequence[str]]
+    metrics: Sequence[Mapping[str, object]],
+    groups: Mapping[str, Sequence[str]],
+    levels: Mapping[str, float] | None = None,
 ) -> bytes:
     """Draw what was logged over the epochs, one axis a group.
 
@@ -22,10 +26,16 @@ def draw_curves(
     ----------
     groups
         Names of the logged numbers by title of their axis.
+    levels
+        What a number would be by chance, by its name.
     """
-    figure = Figure(figsize=(4.6 * len(groups), 3.1), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(groups)))
-    for axis, (title, names) in zip(axes, groups.items(), strict=True):
+    n_columns = min(len(groups), N_COLUMNS)
+    n_rows = -(-len(groups) // n_columns)
+    figure = Figure(figsize=(4.8 * n_columns, 3.0 * n_rows), layout="constrained")
+    axes = np.ravel(figure.subplots(n_rows, n_columns))
+    for axis in axes[len(groups) :]:
+        axis.set_axis_off()
+    for axis, (title, names) in zip(axes, groups.items(), strict=False):
         for name, colour in zip(names, COLOURS, strict=False):
             points = [(entry["epoch"], entry[name]) for entry in metrics if name in entry]
             marker = "o" if len(points) == 1 else ""
@@ -35,6 +45,8 @@ def draw_curves(
                 label=name.replace("_", " "),
                 marker=marker,
             )
+            if levels and name in levels:
+                axis.axhline(levels[name], color=colour, linestyle=":", linewidth=1)
         _dress(axis, title)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -43,53 +55,28 @@ def draw_curves(
     return png(figure)
 
 
-def draw_confusion(confusion: NDArray[np.int_], classes: Sequence[str]) -> bytes:
-    """Draw counts [labels, predictions], shaded by their share of the row."""
-    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = 1.6 + 0.62 * len(classes)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
-    axis = figure.subplots()
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*confusion.shape):
-        colour = "white" if share[row, column] > 0.55 else INK
-        words = f"{confusion[row, column]}\n{100 * share[row, column]:.0f} %"
-        axis.text(column, row, words, ha="center", va="center", fontsize=7.5, color=colour)
-    places = np.arange(len(classes))
-    axis.set_xticks(places, classes, rotation=40, ha="right", fontsize=8.5)
-    axis.set_yticks(places, classes, fontsize=8.5)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("label")
-    return png(figure)
+def draw_layer_weights(weights: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw how much each layer counts in a learnt sum.
 
-
-def draw_bars(
-    names: Sequence[str], values: Sequence[float], spread: Sequence[float], title: str
-) -> bytes:
-    """Draw one bar a name, with its spread."""
+    Parameters
+    ----------
+    weights
+        ``layer``, and ``size`` (mean of the absolute weights) where the sign of a whole sum means
+        nothing, else ``mean`` and ``std``.
+    """
+    sizes = "size" in weights[0]
+    names = [str(one["layer"]) for one in weights]
     figure = Figure(figsize=(max(4.5, 0.62 * len(names) + 1.5), 2.9), layout="constrained")
     axis = figure.subplots()
-    axis.bar(names, values, yerr=spread, color=GOOD, ecolor=INK, capsize=3, width=0.65)
+    if sizes:
+        axis.bar(names, [one["size"] for one in weights], color=GOOD, width=0.65)
+        _dress(axis, "mean size |w| over the models")
+    else:
+        means, spread = [[one[key] for one in weights] for key in ("mean", "std")]
+        axis.bar(names, means, yerr=spread, color=GOOD, ecolor=INK, capsize=3, width=0.65)
+        _dress(axis, "mean ± standard deviation over the models")
     axis.axhline(0, color=INK, linewidth=0.8)
-    _dress(axis, title)
-    return png(figure)
-
-
-def draw_attention(weights: Mapping[str, Mapping[str, float]]) -> bytes:
-    """Draw the mean attention, stacked, a bar for each class: class -> modality -> weight."""
-    figure = Figure(figsize=(7.2, 0.42 * len(weights) + 1.3), layout="constrained")
-    axis = figure.subplots()
-    left = np.zeros(len(weights))
-    modalities = list(next(iter(weights.values())))
-    for modality, colour in zip(modalities, COLOURS, strict=False):
-        values = np.array([by_modality[modality] for by_modality in weights.values()])
-        bars = axis.barh(list(weights), values, left=left, color=colour, label=modality)
-        labels = [f"{value:.2f}" if value >= 0.06 else "" for value in values]
-        axis.bar_label(bars, labels, label_type="center", fontsize=8, color="white")
-        left += values
-    axis.invert_yaxis()
-    axis.set_xlim(0, 1)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(ncols=len(modalities), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    axis.set_xlabel("layer")
     return png(figure)
 
 

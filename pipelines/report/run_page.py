@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 
 from mer_store.layers import describe_layers
-from pipelines.pictures import embed
-from pipelines.report.figures import draw_attention, draw_bars, draw_confusion, draw_curves
-from pipelines.report.html import Markup, note, section, table, tag, text, write_document
-from pipelines.report.scores import SELECTIONS, percent, score_of
+from pipelines.report.figures import draw_curves, draw_layer_weights
+from pipelines.report.html import (
+    Cell,
+    Markup,
+    code,
+    note,
+    pair,
+    picture,
+    section,
+    table,
+    tag,
+    text,
+    write_document,
+)
+from pipelines.report.run_head import write_head
+from pipelines.report.scores import count, percent
+from pipelines.report.shapes import bars, colours_of, confusion_table
 from pipelines.train.run_folder import CONFIG, RunFolder
 
 FILE = "report.html"
@@ -19,66 +32,34 @@ SWEEP, ATTENTION = "layer_sweep.png", "attention.csv"
 CURVES = {
     "loss": ("loss", "loss_ce", "loss_mlm"),
     "weighted F1 of the clips that choose the epoch": ("weighted_f1",),
-    "recall on held-out pairs": (
-        "video_to_audio_at_1", "audio_to_video_at_1", "video_to_audio_at_10", "audio_to_video_at_10",
-    ),
+    "recall at 10 on held-out pairs; dotted: chance": ("video_to_audio_at_10", "audio_to_video_at_10"),
+    "recall at 1 on held-out pairs; dotted: chance": ("video_to_audio_at_1", "audio_to_video_at_1"),
     "temperature": ("temperature",),
 }  # fmt: skip
+LONGEST = 40
+SHOWN_ABOVE = {"task", "weighted_f1", "weighted_f1_mean", "weighted_f1_std", "n_folds", "n_repeats",
+               "spread_over", "selection", "refit_saw", "finished_at"}  # fmt: skip
 
 
 def write_run_page(run: RunFolder) -> Path:
     """Write the page of a finished run."""
     summary = run.summary
     sections = [
-        _head(run, summary),
+        write_head(run, summary),
         *_pictures(run, summary),
         *_scores(summary),
         *_attention(run, summary),
-        _search(summary),
+        *_search(summary),
         _inputs(run),
         _facts(run, summary),
     ]
-    return write_document(run.path / FILE, run.path.name, filter(None, sections))
-
-
-def _head(run: RunFolder, summary: Mapping[str, Any]) -> Markup:
-    lines = [f"<h1>{text(run.task)}: {text(run.path.name)}</h1>"]
-    if "weighted_f1_mean" in summary:
-        selection = summary["selection"]
-        lines.append(
-            f"<p><span class=big>{text(score_of(summary))}</span> weighted F1 (%), mean ± standard "
-            f"deviation over {summary['n_folds']} folds x {summary['n_repeats']} repeats (spread over "
-            f"{summary['spread_over']}), {summary['n_clips']:,} clips scored</p>"
-        )
-        lines.append(note(f"Epoch reported: {selection}: {SELECTIONS[selection]}"))
-        if "test" in summary:
-            test = summary["test"]
-            lines.append(
-                f"<p>Test set: <b>{percent(test['weighted_f1'])}</b> on {test['n_clips']:,} clips, mean "
-                f"of the folds' logits.</p>"
-            )
-    elif "n_pairs" in summary:
-        lines.append(
-            f"<p><span class=big>{percent(summary['video_to_audio_at_10'])}</span> recall@10 (%), video "
-            f"to audio, on {summary['n_held_out']:,} held-out pairs; chance is "
-            f"{percent(summary['chance_at_10'])}</p>"
-        )
-    if "refit_saw" in summary:
-        lines.append(note(f"The features made with this adapter saw {summary['refit_saw']}."))
-    if untrained := sorted(
-        {item["modality"] for item in run.inputs if not item["spec"]["trained"]}
-    ):
-        words = f"untrained or planted features: {', '.join(untrained)}"
-        lines.append(
-            f"<p>{tag(words)} The scores are statements about the code, not about a model.</p>"
-        )
-    return Markup("".join(lines))
+    return write_document(run.path / FILE, run.path.name, sections)
 
 
 def _pictures(run: RunFolder, summary: Mapping[str, Any]) -> Iterator[Markup]:
     if (run.path / SWEEP).is_file():
-        picture = embed((run.path / SWEEP).read_bytes(), "weighted F1 of each layer")
-        yield section("Layer by layer", picture)
+        sweep = picture((run.path / SWEEP).read_bytes(), "weighted F1 of each layer")
+        yield section("Layer by layer", sweep)
     metrics = run.metrics()
     logged = {name for entry in metrics for name in entry}
     groups = {
@@ -87,33 +68,47 @@ def _pictures(run: RunFolder, summary: Mapping[str, Any]) -> Iterator[Markup]:
         if logged & set(names)
     }
     if groups:
-        yield section(
-            "Training", embed(draw_curves(metrics, groups), "what was logged over the epochs")
+        chance = {
+            name: summary[f"chance_at_{name.rpartition('_')[2]}"]
+            for name in logged
+            if f"chance_at_{name.rpartition('_')[2]}" in summary
+        }
+        curves = draw_curves(metrics, groups, chance)
+        yield section("Training", picture(curves, "what was logged over the epochs"))
+    weights = summary.get("layer_weights", [])
+    if len(weights) > 1:
+        words = (
+            "Size of each layer's learnt weight. The sign of all of them together means nothing: the "
+            "classifier can turn it round."
+            if "size" in weights[0]
+            else "Learnt weight of each layer in the sum."
         )
-    if weights := summary.get("layer_weights"):
-        names = [str(item["layer"]) for item in weights]
-        bars = draw_bars(
-            names, [item["mean"] for item in weights], [item["std"] for item in weights],
-            "learnt weight of each layer, mean ± standard deviation over the folds",
-        )  # fmt: skip
-        yield section("Layers", embed(bars, "learnt weight of each layer"))
+        yield section("Layers", note(words), picture(draw_layer_weights(weights), words))
 
 
 def _scores(summary: Mapping[str, Any]) -> Iterator[Markup]:
     if "confusion" not in summary:
         return
     confusion = np.array(summary["confusion"])
-    classes = list(summary["f1_by_class"])
     rows = [
         [name, percent(f1), int(confusion[number].sum()), int(confusion[:, number].sum())]
         for number, (name, f1) in enumerate(summary["f1_by_class"].items())
     ]
     yield section(
         "Classes",
-        note("Every clip is predicted by models that were not trained on it."),
-        table(["class", "F1 (%)", "clips labelled so", "clips predicted so"], rows),
-        embed(draw_confusion(confusion, classes), "confusion matrix"),
+        note("Every scored clip is predicted by models that were not trained on it."),
+        pair(
+            confusion_table(summary["confusion"], list(summary["f1_by_class"])),
+            table(["class", "F1 (%)", "labelled so", "predicted so"], rows),
+        ),
     )
+    by_repeat = np.array(summary["weighted_f1_by_lane"]).reshape(summary["n_repeats"], -1)
+    folds = [f"fold {number}" for number in range(by_repeat.shape[1])]
+    lanes: list[list[Cell]] = [
+        [f"repeat {number}", *map(percent, row), percent(row.mean())]
+        for number, row in enumerate(by_repeat)
+    ]
+    yield section("Folds", table(["weighted F1 (%)", *folds, "mean"], lanes))
 
 
 def _attention(run: RunFolder, summary: Mapping[str, Any]) -> Iterator[Markup]:
@@ -122,67 +117,93 @@ def _attention(run: RunFolder, summary: Mapping[str, Any]) -> Iterator[Markup]:
         return
     predictions = run.predictions()
     label = dict(zip(predictions.clip_ids, predictions.labels, strict=True))
-    sums: dict[str, list[list[float]]] = {}
+    weights: dict[str, list[list[float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         header, *rows = csv.reader(file)
-    for clip_id, *weights in rows:
+    for clip_id, *values in rows:
         if clip_id in label:
-            sums.setdefault(label[clip_id], []).append([float(value) for value in weights])
-    means = {
-        f"{name} ({len(sums[name]):,})": dict(
-            zip(header[1:], np.mean(sums[name], axis=0).tolist(), strict=True)
+            weights.setdefault(label[clip_id], []).append([float(value) for value in values])
+    modalities = header[1:]
+    means = [
+        (
+            f"{name} ({count(len(weights[name]), 'clip')})",
+            dict(zip(modalities, np.mean(weights[name], axis=0).tolist(), strict=True)),
         )
         for name in summary["f1_by_class"]
-        if name in sums
-    }
+        if name in weights
+    ]
     if means:
         yield section(
             "Attention by predicted class",
-            note("Mean weight of each modality; one that a clip lacks has none."),
-            embed(draw_attention(means), "attention on each modality by predicted class"),
-        )
+            note("Mean weight of each modality over all clips predicted so; one that a clip lacks has 0."),
+            bars(means, colours_of(modalities), ".2f"),
+        )  # fmt: skip
 
 
-def _search(summary: Mapping[str, Any]) -> Markup | None:
+def _search(summary: Mapping[str, Any]) -> Iterator[Markup]:
     if not (draws := summary.get("draws")):
-        return None
-    rows = [
-        [draw["hidden"], draw["dropout"], draw["lr"], percent(draw["weighted_f1_mean"])]
+        return
+    chosen = summary["model"]
+    names = list(chosen)
+    rows: list[list[Cell]] = [
+        [
+            percent(draw["weighted_f1_mean"]),
+            *(draw[name] for name in names),
+            "chosen" if all(draw[name] == chosen[name] for name in names) else "",
+        ]
         for draw in draws
     ]
-    words = "The best draw was trained again. Its score among the draws is optimistic: it was chosen by it."
-    return section(
-        "Search", note(words), table(["hidden", "dropout", "lr", "weighted F1 (%)"], rows)
+    words = "The best draw was trained again. Its score is optimistic: the draw was chosen by it."
+    yield section(
+        f"Search among {count(len(draws), 'draw')}",
+        note(words),
+        table(["weighted F1 (%)", *names, ""], rows),
     )
 
 
 def _inputs(run: RunFolder) -> Markup:
-    rows = []
+    rows: list[list[Cell]] = []
     for item in run.inputs:
         spec = item["spec"]
         mark = "" if spec["trained"] else f" {tag('untrained')}"
-        name = Markup(f"{text(item['feature_set'])}{mark}")
+        name = Markup(f"{text(spec['model'])}{mark}")
         layers = describe_layers(item["layers"])
         rows.append(
-            [item["modality"], name, spec["recipe"], layers, item["n_clips"], item["fingerprint"]]
+            [
+                item["modality"],
+                name,
+                spec["level"],
+                spec["recipe"],
+                layers,
+                item["n_clips"],
+                code(item["fingerprint"]),
+            ]
         )
-    head = ["modality", "feature set", "recipe", "layers", "clips", "fingerprint"]
+    head = ["modality", "model", "level", "recipe", "layers", "clips", "fingerprint"]
     return section("Features read", table(head, rows))
 
 
 def _facts(run: RunFolder, summary: Mapping[str, Any]) -> Markup:
-    plain = {
-        name: value
-        for name, value in summary.items()
-        if isinstance(value, int | float | str) and name not in {"task", "weighted_f1"}
-    }
+    rows: list[list[Cell]] = []
+    for name, value in summary.items():
+        if name in SHOWN_ABOVE:
+            continue
+        words = name.replace("_", " ")
+        if isinstance(value, int | float):
+            rows.append([words, value])
+        elif isinstance(value, str):
+            rows.append([words, code(_short(value))])
+        elif name == "epochs_chosen":
+            rows.append([words, ", ".join(map(str, value))])
     versions = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     settings = (run.path / CONFIG).read_text(encoding="utf-8")
     return section(
         "Settings and figures",
-        Markup(f"<pre>{text(settings)}</pre>"),
-        table(
-            ["figure", "value"], [[name.replace("_", " "), value] for name, value in plain.items()]
-        ),
-        note(f"Versions: {versions}"),
+        pair(Markup(f"<pre>{text(settings)}</pre>"), table(["figure", "value"], rows)),
+        note(f"Made with {versions}."),
     )
+
+
+def _short(words: str) -> str:
+    """Leave out the end of a digest: all of it stands in ``summary.json``."""
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"

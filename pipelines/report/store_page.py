@@ -1,10 +1,11 @@
 """One page for a store and all its runs."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import Any
+from urllib.parse import quote
 
 from mer_store.clips.clip_list import ClipList
 from mer_store.layers import describe_layers
@@ -12,11 +13,11 @@ from mer_store.store.feature_set import FeatureSet
 from mer_store.store.ledger import Status
 from mer_store.store.store import Store
 from mer_store.store.summary import summarise
-from pipelines.pictures import embed
-from pipelines.report.figures import draw_coverage
 from pipelines.report.html import (
     Cell,
     Markup,
+    Number,
+    code,
     link,
     note,
     section,
@@ -26,12 +27,11 @@ from pipelines.report.html import (
     write_document,
 )
 from pipelines.report.run_page import FILE as RUN_PAGE
-from pipelines.report.scores import percent, score_of
+from pipelines.report.scores import OPTIMISTIC, count, moment, percent, score_of
+from pipelines.report.shapes import OUTCOMES, bars
 from pipelines.report.table2 import Filled
 from pipelines.report.table2_text import as_html
 from pipelines.train.run_folder import RunFolder
-
-OUTCOMES = ("ok", "empty", "failed", "missing")
 
 
 def write_store_page(
@@ -43,13 +43,16 @@ def write_store_page(
 ) -> Path:
     """Write the page of a store, the runs on it and Table 2 into `target`."""
     feature_sets = store.feature_sets()
-    listed = f", {len(clip_list.clips):,} clips listed in {clip_list.path}" if clip_list else ""
+    listed = "no clip list"
+    if clip_list is not None:
+        listed = f"{count(len(clip_list.clips), 'clip')} listed in {clip_list.path}"
+    held = f"{count(len(feature_sets), 'feature set')}, {count(len(runs), 'run')}, {listed}"
     sections = [
-        f"<h1>{text(store.path)}</h1>{note(f'{len(feature_sets)} feature sets, {len(runs)} runs{listed}')}",
+        f"<h1>{text(store.path)}</h1>{note(held)}",
         section("Coverage", *_coverage(feature_sets, clip_list)),
         section("Clips without features, by reason", _reasons(feature_sets)),
         section("Runs", _runs(runs, target)),
-        section("Table 2", as_html(rows)),
+        section("Table 2", as_html(rows, partial(_linked, target=target))),
     ]
     return write_document(target, f"{store.path}: mer-store", sections)
 
@@ -58,21 +61,15 @@ def _coverage(feature_sets: Sequence[FeatureSet], clip_list: ClipList | None) ->
     if not feature_sets:
         yield note("The store is empty; fill it with `mer-store extract --modality audio`.")
         return
-    counts = np.array([_counts(item, clip_list) for item in feature_sets])
-    names = [
-        f"{item.spec.modality} {item.spec.level} {item.spec.recipe} {item.spec.fingerprint[:4]}"
-        for item in feature_sets
-    ]
-    yield Markup(
-        embed(draw_coverage(names, counts, OUTCOMES), "clips by outcome in each feature set")
-    )
+    counts = [dict(zip(OUTCOMES, _counts(item, clip_list), strict=True)) for item in feature_sets]
+    names = [_name(item) for item in feature_sets]
+    yield bars(list(zip(names, counts, strict=True)), OUTCOMES)
     rows: list[list[Cell]] = []
-    for item, numbers in zip(feature_sets, counts.tolist(), strict=True):
-        summary, spec = summarise(item), item.spec
+    for item, numbers in zip(feature_sets, counts, strict=True):
+        spec, layers = item.spec, describe_layers(item.layers)
         mark = "" if spec.trained else f" {tag('untrained')}"
         model = Markup(f"{text(spec.model)}{mark}")
-        size = f"{summary.n_bytes / 2**20:,.1f} MiB"
-        layers = describe_layers(item.layers)
+        size = Number(f"{summarise(item).n_bytes / 2**20:,.1f} MiB")
         rows.append(
             [
                 spec.modality,
@@ -80,13 +77,18 @@ def _coverage(feature_sets: Sequence[FeatureSet], clip_list: ClipList | None) ->
                 spec.level,
                 spec.recipe,
                 layers,
-                *numbers,
+                *numbers.values(),
                 size,
-                spec.fingerprint,
+                code(spec.fingerprint),
             ]
         )
     head = ["modality", "model", "level", "recipe", "layers", *OUTCOMES, "size", "fingerprint"]
     yield table(head, rows)
+
+
+def _name(feature_set: FeatureSet) -> str:
+    spec = feature_set.spec
+    return f"{spec.modality} {spec.level} {spec.recipe} {spec.fingerprint[:4]}"
 
 
 def _counts(feature_set: FeatureSet, clip_list: ClipList | None) -> list[int]:
@@ -100,33 +102,48 @@ def _counts(feature_set: FeatureSet, clip_list: ClipList | None) -> list[int]:
 
 
 def _reasons(feature_sets: Sequence[FeatureSet]) -> Markup:
+    """Return a row for each reason; feature sets that count the same share it."""
+    shared: dict[tuple[str, str, int], list[str]] = {}
+    for item in feature_sets:
+        for reason, number in summarise(item).reasons.items():
+            name = _name(item).removeprefix(f"{item.spec.modality} ")
+            shared.setdefault((item.spec.modality, reason, number), []).append(name)
     rows: list[list[Cell]] = [
-        [item.spec.modality, item.spec.level, item.spec.recipe, reason, number]
-        for item in feature_sets
-        for reason, number in summarise(item).reasons.items()
+        [modality, reason, number, ", ".join(names)]
+        for (modality, reason, number), names in shared.items()
     ]
-    return table(["modality", "level", "recipe", "reason", "clips"], rows)
+    return table(["modality", "reason", "clips", "in each of"], rows)
 
 
 def _runs(runs: Sequence[RunFolder], target: Path) -> Markup:
     rows: list[list[Cell]] = []
-    for run in runs:
-        summary, page = run.summary, run.path / RUN_PAGE
-        name = Markup(text(run.path.name))
-        if page.is_file():
-            name = link(run.path.name, os.path.relpath(page, target.parent))
-        score = "-"
+    summaries = [(run.summary, run) for run in runs]
+    for summary, run in sorted(summaries, key=lambda both: both[0]["finished_at"], reverse=True):
+        score = Number("-")
         if "weighted_f1_mean" in summary:
             score = score_of(summary)
         elif "video_to_audio_at_10" in summary:
-            score = f"recall@10 {percent(summary['video_to_audio_at_10'])}"
-        test = percent(summary["test"]["weighted_f1"]) if "test" in summary else "-"
-        features = ", ".join(
-            f"{item['modality']} {item['spec']['recipe']} {describe_layers(item['layers'])}"
-            for item in run.inputs
-        )
-        rows.append(
-            [run.task, name, score, test, summary["selection"], features, summary["finished_at"]]
-        )
-    head = ["task", "run", "weighted F1 (%)", "test (%)", "selection", "features", "finished"]
-    return table(head, rows)
+            score = Number(f"recall@10 {percent(summary['video_to_audio_at_10'])}")
+        test = percent(summary["test"]["weighted_f1"]) if "test" in summary else Number("-")
+        selection = text(summary["selection"])
+        if selection == OPTIMISTIC:
+            selection = Markup(f"{selection} {tag('optimistic')}")
+        features = ", ".join(map(_read, run.inputs))
+        finished = Number(moment(summary["finished_at"]))
+        rows.append([_linked(run, target), score, test, selection, features, finished])
+    return table(["run", "weighted F1 (%)", "test (%)", "selection", "features", "finished"], rows)
+
+
+def _read(item: Mapping[str, Any]) -> str:
+    """Write what a run read as ``audio adapter fused``."""
+    words = [item["modality"], item["spec"]["recipe"], describe_layers(item["layers"])]
+    return " ".join(dict.fromkeys(words))
+
+
+def _linked(run: RunFolder, target: Path) -> Markup:
+    """Return the run's name, a link where it has a page."""
+    page = run.path / RUN_PAGE
+    if not page.is_file():
+        return text(run.path.name)
+    beside = os.path.relpath(page.resolve(), target.parent.resolve())
+    return link(run.path.name, quote(beside))

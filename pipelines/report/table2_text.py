@@ -1,11 +1,12 @@
 """Table 2 as markdown, CSV and HTML."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pipelines.report.html import Markup, note, table
+from pipelines.report.html import Cell, Markup, Number, note, table, ticked
 from pipelines.report.table2 import Filled, values_of
+from pipelines.train.run_folder import RunFolder
 
 HEAD = (
     "row",
@@ -19,7 +20,7 @@ HEAD = (
 MARK = "†"
 NOTES = (
     f"{MARK} The adapters had seen the labels of all folds: here cross-validation is optimistic.",
-    "Selection of the epoch: last; inner (on a part of the training folds); fold (on the scored fold).",
+    "Selection of the epoch: last; inner: on a part of the training folds; fold: optimistic, on the fold.",
     "Published: the paper's abstract gives the last row alone, on the test set of MER2024-SEMI.",
 )
 
@@ -42,9 +43,20 @@ def write_csv(rows: Sequence[Filled], path: Path) -> None:
         writer.writerows(values)
 
 
-def as_html(rows: Sequence[Filled]) -> Markup:
-    """Return the table as a piece of a page."""
-    return Markup(table(HEAD, [_cells(row) for row in rows]) + "".join(map(note, NOTES)))
+def as_html(rows: Sequence[Filled], linked: Callable[[RunFolder], Markup]) -> Markup:
+    """Return the table as a piece of a page.
+
+    Parameters
+    ----------
+    linked
+        Names a run, with a link to its page.
+    """
+    lines: list[list[Cell]] = []
+    for row in rows:
+        name, *numbers, selection, clips, _ = _cells(row)
+        where = linked(row.run) if row.run else ticked(row.why)
+        lines.append([name, *map(Number, numbers), selection, Number(clips), where])
+    return Markup(table(HEAD, lines) + "".join(map(note, NOTES)))
 
 
 def _cells(filled: Filled) -> list[str]:
