@@ -33,12 +33,18 @@ from pipelines.train.lanes import (
 )
 from pipelines.train.predictions import Predictions, from_logits
 from pipelines.train.roster import Roster, clip_weights, make_roster, read_roster
-from pipelines.train.run_folder import RunFolder
+from pipelines.train.run_folder import CHECKPOINT, RunFolder
 from pipelines.train.scores import summarise_scores
 from pipelines.train.search import SearchSettings, draw_variants
 from pipelines.train.trainers import Job
 
-ATTENTION = "attention.csv"
+ATTENTION, SEARCH = "attention.csv", "search"
+RANKED_BY = {
+    "inner": "the inner part of the training folds",
+    "fold": "the scored folds: optimistic",
+    "last": "the scored folds: optimistic",
+}
+"""From the selection to the clips whose score chose among the draws."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +121,19 @@ def train(job: Job) -> RunFolder:
         once = replace(settings, repeats=1)
         searched = make_lanes(roster, folds, once, inputs.usable)
         variants = draw_variants(settings.search, settings.seed)
-        stacks, _ = _fit(RunFolder(run.path / "search"), once, roster, inputs, searched, variants)
-        draws = _rank(stacks, inputs, roster, searched)
+        stacks, _ = _fit(RunFolder(run.path / SEARCH), once, roster, inputs, searched, variants)
+        draws = _rank(stacks, inputs, roster, searched, settings)
         variant = Variant(**{name: draws[0][name] for name in ("hidden", "dropout", "lr")})
     stacks, elapsed_s = _fit(run, settings, roster, inputs, lanes, [variant])
     [stack] = stacks
     _finish(run, settings, roster, inputs, lanes, stack, {
         "draws": draws,
+        "draws_ranked_by": RANKED_BY[settings.selection] if draws else "",
         "model": vars(variant),
         "epochs_chosen": stack.epochs_chosen(settings.epochs),
         "elapsed_s": elapsed_s,
     })  # fmt: skip
+    (run.path / SEARCH / CHECKPOINT).unlink(missing_ok=True)
     return run
 
 
@@ -162,9 +170,12 @@ def _fit(
 
 
 def _rank(
-    stacks: list[FusionStack], inputs: Inputs, roster: Roster, lanes: list[Lane]
+    stacks: list[FusionStack], inputs: Inputs, roster: Roster, lanes: list[Lane], settings: Settings
 ) -> list[dict[str, Any]]:
-    """Return the draws, best first, each with its mean score over the folds."""
+    """Return the draws, best first, each with its mean score over the folds.
+
+    With an inner part held out they are ranked by their mean score on it, else by that on the folds.
+    """
     scored = np.unique(np.concatenate([lane.validate for lane in lanes]))
     draws = []
     for stack in stacks:
@@ -173,7 +184,10 @@ def _rank(
             full = of_all_clips(logits[number :: len(stack.variants)], scored, len(roster.clip_ids))
             score = summarise_scores(roster, lanes, full, settle(lanes, full))["weighted_f1_mean"]
             draws.append({**vars(variant), "weighted_f1_mean": score})
-    return sorted(draws, key=lambda draw: -draw["weighted_f1_mean"])
+            if settings.selection == "inner" and stack.chosen_scores is not None:
+                draws[-1]["inner_f1_mean"] = float(stack.chosen_scores[:, number].mean())
+    ranked_by = "inner_f1_mean" if settings.selection == "inner" else "weighted_f1_mean"
+    return sorted(draws, key=lambda draw: -draw[ranked_by])
 
 
 def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> Predictions:

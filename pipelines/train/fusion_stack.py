@@ -125,6 +125,14 @@ class FusionStack:
         """Return the epoch chosen for each model, from 0, or how many there were where none is chosen."""
         return n_epochs if self._best is None else [int(e) for e in self._best.epoch]
 
+    @property
+    def chosen_scores(self) -> NDArray[Any] | None:
+        """[K, Q]: each model's best score on the clips that chose its epoch; None where none was chosen."""
+        if self._best is None:
+            return None
+        scores: NDArray[Any] = self._best.score.view(-1, len(self.variants)).numpy()
+        return scores
+
     @torch.no_grad()
     def predict(self, inputs: Inputs, rows: Rows) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return logits [S, n, C] and attention [S, n, M] of the clips at `rows` of the roster."""

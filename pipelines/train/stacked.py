@@ -143,7 +143,10 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
 
 
 class Standardise(nn.Module):
-    """Shifts and scales each feature to mean 0 and variance 1 over a lane's training clips."""
+    """Shifts and scales each feature to mean 0 and variance 1 over a lane's training clips.
+
+    A feature that is the same in all of them becomes 0: it says nothing, whatever it is in other clips.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -151,7 +154,9 @@ class Standardise(nn.Module):
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
-        self.register_buffer("scale", 1 / std.clamp_min(STD_FLOOR))
+        self.register_buffer(
+            "scale", torch.where(std > STD_FLOOR, 1 / std.clamp_min(STD_FLOOR), 0.0)
+        )
 
     @classmethod
     def fit(cls, values: Tensor, row: Rows, lanes: Sequence[Lane]) -> "Standardise":

@@ -161,6 +161,29 @@ def test_draws_of_a_search_equal_the_same_models_trained_alone(train):
     assert run.summary["model"] == best
 
 
+def test_a_search_with_an_inner_part_is_ranked_by_it(train, monkeypatch):
+    settings = ("search.draws=6", "search.hidden=[8,16]", "selection=inner", "epochs=3")
+    summary = train(*settings).summary
+    inner = [draw["inner_f1_mean"] for draw in summary["draws"]]
+    assert inner == sorted(inner, reverse=True)
+    assert inner != [draw["weighted_f1_mean"] for draw in summary["draws"]]
+    assert "optimistic" not in summary["draws_ranked_by"]
+    rates = property(lambda stack: np.array([[v.dropout for v in stack.variants]] * 5))
+    monkeypatch.setattr(fusion.FusionStack, "chosen_scores", rates)
+    summary = train(*settings, folder="other").summary
+    found = [draw["dropout"] for draw in summary["draws"]]
+    assert found == sorted(found, reverse=True)
+    assert summary["model"]["dropout"] == found[0] > found[-1]
+
+
+@pytest.mark.parametrize("selection", ["last", "fold"])
+def test_a_search_ranked_by_the_scored_folds_says_so_and_leaves_no_checkpoint(train, selection):
+    run = train("search.draws=2", f"selection={selection}", "epochs=2")
+    assert "optimistic" in run.summary["draws_ranked_by"]
+    assert not list(run.path.rglob("checkpoint*"))
+    assert run.path.joinpath("search", "metrics.jsonl").exists()
+
+
 def test_draws_come_from_the_grid_and_the_seed():
     search = SearchSettings(draws=200)
     drawn = draw_variants(search, 3)

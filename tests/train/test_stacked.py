@@ -123,6 +123,17 @@ def test_standardisation_sees_the_lane_s_training_clips_alone():
     assert scaled[1, 3:].mean(axis=0)[1] == pytest.approx(np.zeros(4), abs=1e-4)
 
 
+def test_a_feature_that_is_the_same_in_all_training_clips_is_left_out():
+    values = torch.zeros(200, 1, 4)
+    values[:, 0, 1] = 387.123
+    values[:, 0, 2] = torch.arange(200) / 100
+    values[:-1, 0, 3] = torch.where(torch.arange(199) == 0, 388.0, 387.75)  # one step of float16
+    values[-1, 0, :2] = torch.tensor([0.25, 388.0])  # not the same in a clip that is held out
+    scaled = Standardise.fit(values, np.arange(200), [lane(0, range(199))])(values[None])
+    assert scaled[0, :, 0, :2].abs().max() == 0
+    assert scaled[0, :199, 0, 2:].std(dim=0, correction=0).tolist() == pytest.approx([1, 1], 1e-3)
+
+
 def test_what_is_not_there_is_zeros_and_said():
     values = torch.arange(12.0).reshape(3, 1, 4).half()
     x, there = gather(values, np.array([[2, -1], [0, 1]]))
