@@ -4,8 +4,9 @@ import numpy as np
 import torch
 
 from pipelines.train.predictions import Predictions
-from pipelines.train.probe import Settings
 from pipelines.train.run_folder import RunFolder
+from pipelines.train.settings import read_settings
+from pipelines.train.trainers import trainer_of
 
 CONFUSION = [[7, 1], [2, 10]]
 SCORES = {
@@ -23,19 +24,22 @@ SCORES = {
 FACTS = {"selection": "last", "seed": 3, "n_without_features": 4, "elapsed_s": 1.5}
 
 
-def make_input(modality="audio", layers=(18,), recipe="default", trained=True, **preprocessing):
+def read(
+    modality="audio", recipe="default", layers=(18,), trained=True, level="utterance", preprocessing=None
+):  # fmt: skip
+    """What a run says of a feature set that it read."""
+    fingerprint = f"{modality[:3]}{recipe[:3]}"
     spec = {
         "modality": modality,
-        "level": "utterance",
+        "level": level,
         "model": "hubert",
         "recipe": recipe,
         "trained": trained,
-        "preprocessing": preprocessing,
+        "preprocessing": preprocessing or {},
     }
-    fingerprint = f"{modality[:3]}{recipe[:3]}"
     return {
         "modality": modality,
-        "feature_set": f"hubert-utterance-{fingerprint}",
+        "feature_set": f"hubert-{level}-{fingerprint}",
         "fingerprint": fingerprint,
         "layers": list(layers),
         "n_clips": 1234,
@@ -50,11 +54,14 @@ def make_predictions(clip_ids=("c0", "c1", "c2"), classes=("anger", "worry"), la
 
 
 def make_run(
-    runs, task="probe", settings=None, inputs=None, summary=None, predictions=None, **changes
-):
+    runs, task="probe", config=None, assignments=(), inputs=None, *, settings=None, summary=None,
+    predictions=None, **changes,
+):  # fmt: skip
     """Begin and finish a run; `changes` go over what its summary says."""
-    inputs = [make_input()] if inputs is None else inputs
-    run = RunFolder.begin(runs, task, settings or Settings(name="made"), inputs)
-    found = summary if summary is not None else SCORES | FACTS
+    if settings is None:
+        own = assignments if config else ["name=made", *assignments]
+        settings = read_settings(trainer_of(task).Settings, config, own)
+    run = RunFolder.begin(runs, task, settings, [read()] if inputs is None else inputs)
+    found = SCORES | FACTS if summary is None else summary
     run.finish(found | changes, {"w": torch.zeros(1)}, predictions or make_predictions())
     return run

@@ -68,14 +68,16 @@ def draw_layer_weights(weights: Sequence[Mapping[str, Any]]) -> bytes:
     names = [str(one["layer"]) for one in weights]
     figure = Figure(figsize=(max(4.5, 0.62 * len(names) + 1.5), 2.9), layout="constrained")
     axis = figure.subplots()
+    places = range(len(names))
     if sizes:
-        axis.bar(names, [one["size"] for one in weights], color=GOOD, width=0.65)
+        axis.bar(places, [one["size"] for one in weights], color=GOOD, width=0.65)
         _dress(axis, "mean size |w| over the models")
     else:
         means, spread = [[one[key] for one in weights] for key in ("mean", "std")]
-        axis.bar(names, means, yerr=spread, color=GOOD, ecolor=INK, capsize=3, width=0.65)
+        axis.bar(places, means, yerr=spread, color=GOOD, ecolor=INK, capsize=3, width=0.65)
         _dress(axis, "mean ± standard deviation over the models")
     axis.axhline(0, color=INK, linewidth=0.8)
+    axis.set_xticks(places, names, parse_math=False)
     axis.set_xlabel("layer")
     return png(figure)
 

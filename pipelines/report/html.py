@@ -24,7 +24,8 @@ td code{white-space:nowrap} pre{padding:.8rem;overflow:auto;margin:.6rem 0}
 .pair{display:flex;flex-wrap:wrap;gap:1rem 3rem;align-items:flex-start} .pair>*{min-width:0;max-width:100%}
 .key{margin:.6rem 0;font-size:.85rem} .key span{margin-right:1.2rem} .key i{display:inline-block;width:.8rem;
 height:.8rem;border-radius:2px;margin-right:.35rem;vertical-align:-.05rem}
-.bars{margin-bottom:1rem;display:grid;grid-template-columns:max-content 1fr;gap:.35rem .9rem;align-items:center;font-size:.9rem}
+.bars{margin-bottom:1rem;display:grid;grid-template-columns:max-content 1fr;gap:.35rem .9rem;
+align-items:center;font-size:.9rem}
 .bar{display:flex;height:1.5rem;line-height:1.5rem}
 .bar span{min-width:3px;overflow:hidden;text-align:center;font-size:.8rem}
 .heat{border-collapse:separate;border-spacing:2px} .heat td,.heat th{border:0;padding:.25rem .5rem}
