@@ -38,7 +38,7 @@ CURVES = {
 }  # fmt: skip
 LONGEST = 40
 SHOWN_ABOVE = {"task", "weighted_f1", "weighted_f1_mean", "weighted_f1_std", "n_folds", "n_repeats",
-               "spread_over", "selection", "refit_saw", "finished_at"}  # fmt: skip
+               "spread_over", "selection", "draws_ranked_by", "refit_saw", "finished_at"}  # fmt: skip
 
 
 def write_run_page(run: RunFolder) -> Path:
@@ -145,20 +145,18 @@ def _search(summary: Mapping[str, Any]) -> Iterator[Markup]:
         return
     chosen = summary["model"]
     names = list(chosen)
+    inner = ["inner_f1_mean"] if "inner_f1_mean" in draws[0] else []
     rows: list[list[Cell]] = [
         [
-            percent(draw["weighted_f1_mean"]),
+            *(percent(draw[name]) for name in ("weighted_f1_mean", *inner)),
             *(draw[name] for name in names),
             "chosen" if all(draw[name] == chosen[name] for name in names) else "",
         ]
         for draw in draws
     ]
-    words = "The best draw was trained again. Its score is optimistic: the draw was chosen by it."
-    yield section(
-        f"Search among {count(len(draws), 'draw')}",
-        note(words),
-        table(["weighted F1 (%)", *names, ""], rows),
-    )
+    words = f"The best draw was trained again. It was chosen on {summary['draws_ranked_by']}."
+    head = ["weighted F1 (%)", *("on the inner part (%)" for _ in inner), *names, ""]
+    yield section(f"Search among {count(len(draws), 'draw')}", note(words), table(head, rows))
 
 
 def _inputs(run: RunFolder) -> Markup:

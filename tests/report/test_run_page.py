@@ -169,14 +169,21 @@ def test_the_draws_of_a_search_are_listed_and_the_chosen_one_is_marked(tmp_path)
         {"hidden": 128, "dropout": 0.5, "lr": 0.001, "weighted_f1_mean": 0.8},
         {"hidden": 64, "dropout": 0.5, "lr": 0.0001, "weighted_f1_mean": 0.7},
     ]
-    model = {"hidden": 128, "dropout": 0.5, "lr": 0.001}
-    page = page_of(make_run(tmp_path, task="fusion", draws=draws, model=model))
+    facts = {
+        "model": {"hidden": 128, "dropout": 0.5, "lr": 0.001},
+        "draws_ranked_by": "the scored folds: optimistic",
+    }
+    page = page_of(make_run(tmp_path, task="fusion", draws=draws, **facts))
     assert page.table("weighted F1 (%)", "hidden") == [
         ["80.00", "128", "0.5", "0.001", "chosen"], ["70.00", "64", "0.5", "0.0001", ""],
     ]  # fmt: skip
     assert "Search among 2 draws" in page.words
-    assert "optimistic" in page.words
-    without = page_of(make_run(tmp_path / "without", task="fusion", draws=[], model=model))
+    assert "It was chosen on the scored folds: optimistic." in page.words
+    inner = [draw | {"inner_f1_mean": 0.6} for draw in draws]
+    page = page_of(make_run(tmp_path / "inner", task="fusion", draws=inner, **facts))
+    rows = page.table("weighted F1 (%)", "on the inner part (%)", "hidden")
+    assert rows[1] == ["70.00", "60.00", "64", "0.5", "0.0001", ""]
+    without = page_of(make_run(tmp_path / "without", task="fusion", draws=[], **facts))
     assert "Search" not in without.words
 
 
