@@ -1,6 +1,6 @@
 """The rows of the paper's Table 2: what each reads, and what makes that."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,7 @@ class Need:
     @property
     def words(self) -> str:
         """The features in words: ``audio mertools2024 last4sum``."""
-        level = "frames" if self.level == "frame" else ""
-        words = (self.modality, level, self.recipe, describe_layers(self.layers))
-        return " ".join(filter(None, words))
+        return _words(self.modality, self.level, self.recipe, self.layers)
 
     def in_store(self, store: Store) -> bool:
         """Whether a store has such a feature set with these layers."""
@@ -113,7 +111,10 @@ class Filled:
         """What was read, or is to be read: ``audio default 18``."""
         if self.run is None:
             return ", ".join(need.words for need in self.row.needs)
-        return ", ".join(map(_words, self._inputs))
+        return ", ".join(
+            _words(item["modality"], item["spec"]["level"], item["spec"]["recipe"], item["layers"])
+            for item in self._inputs
+        )
 
     @property
     def _inputs(self) -> list[dict[str, Any]]:
@@ -141,10 +142,11 @@ def values_of(filled: Filled) -> dict[str, Any]:
     }
 
 
-def _words(item: Mapping[str, Any]) -> str:
-    level = "frames" if item["spec"]["level"] == "frame" else ""
-    words = (item["modality"], level, item["spec"]["recipe"], describe_layers(item["layers"]))
-    return " ".join(filter(None, words))
+def _words(modality: str, level: str, recipe: str, layers: Sequence[Layer]) -> str:
+    """Write which features: ``audio default 16-21``, ``audio frames default 15``, ``visual aligned``."""
+    shown = describe_layers(layers) if layers else ""
+    words = (modality, "frames" if level == "frame" else "", recipe, shown)
+    return " ".join(dict.fromkeys(filter(None, words)))
 
 
 def _percent(value: float | None) -> float | None:

@@ -88,7 +88,7 @@ def test_on_an_empty_store_each_row_names_the_command_that_comes_first(store, ru
     assert why["HL(16-21)"] == f"no audio default 16-21: run `{pooled}`"
     assert why["HLFT(18)"] == why["HLFT(16-21)"] == f"no audio frames default 15: {RAN}"
     assert why["CLIPL"] == "no visual default embed: run `mer-store extract --modality visual`"
-    visual = "no visual aligned aligned: run `mer-store extract --modality visual`"
+    visual = "no visual aligned: run `mer-store extract --modality visual`"
     assert why["CLIPL-A"] == visual
     for name in ("A+V", "A+V-aligned", "A+T", "A+V+T"):
         assert why[name] == f"no audio adapter fused: {RAN}"
@@ -101,7 +101,7 @@ def test_with_all_that_is_extracted_the_next_step_is_the_adapter(store, runs):
     assert why["HLFT(18)"] == "not trained: run `mer-store train adapter --config hlft18`"
     adapt = "run `mer-store train adapter --config hlft16-21`"
     assert why["A+V"] == f"no audio adapter fused: {adapt}"
-    assert why["CLIPL-A"] == f"no visual aligned aligned: {adapt}"
+    assert why["CLIPL-A"] == f"no visual aligned: {adapt}"
 
 
 def test_with_the_adapter_trained_the_next_step_names_its_run(store, runs):
@@ -111,7 +111,7 @@ def test_with_the_adapter_trained_the_next_step_names_its_run(store, runs):
     step = f"mer-store extract --modality audio --adapter {run.path}"
     assert why["A+T"] == f"no audio adapter fused: run `{step}`"
     assert why["A+V+T"] == f"no audio adapter fused: run `{step}`"
-    assert why["CLIPL-A"] == f"no visual aligned aligned: run `{step}`"
+    assert why["CLIPL-A"] == f"no visual aligned: run `{step}`"
 
 
 def test_features_of_other_adapters_are_not_those_of_the_row(store, runs):
@@ -123,8 +123,8 @@ def test_features_of_other_adapters_are_not_those_of_the_row(store, runs):
     rows = shown(store, runs)
     assert rows["A+V"].why == "not trained: run `mer-store train fusion --config a+v`"
     align = "run `mer-store train align --config align`"
-    assert rows["CLIPL-A"].why == f"no visual aligned aligned: {align}"
-    assert rows["A+V-aligned"].why == f"no visual aligned aligned: {align}"
+    assert rows["CLIPL-A"].why == f"no visual aligned: {align}"
+    assert rows["A+V-aligned"].why == f"no visual aligned: {align}"
 
 
 def test_the_newest_run_with_a_rows_features_fills_it(store, runs):
