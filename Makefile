@@ -21,8 +21,8 @@ PLANTED_INTO := --runs $(PLANTED)/runs
 PLANTED_CORPUS := $(PLANTED)/clips.csv
 PLANTED_ADAPTED := $(PLANTED)/adapted
 # 600 clips of width 32: fewer and larger steps than the paper's for 5,030 of width 1,024
-QUICK := lr=3e-3 layer_lr=1e-2 epochs=12
-QUICK_ALIGN := lr=3e-3 batch=256 epochs=100
+QUICK := lr=3e-3 layer_lr=1e-2 epochs=12 predict=labelled
+QUICK_ALIGN := hidden=128 batch=256 lr=1e-3 epochs=10
 endif
 MER := $(BIN)/mer-store
 

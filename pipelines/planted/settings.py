@@ -15,8 +15,8 @@ class PlantedSettings:
 
     seed: int = 0
     n_labelled: int = 600
-    n_unlabelled: int = 1500
-    n_test: int = 150
+    n_unlabelled: int = 12000
+    n_test: int = 1000
     """Of the unlabelled."""
     show_test_labels: bool = False
     audio_width: int = 32

@@ -185,7 +185,7 @@ def test_the_demo_plants_and_says_what_can_be_reached(tmp_path):
     assert (
         f"mer-store table2 --store {folder / 'store'} --clips {folder / 'clips.csv'}" in run.stderr
     )
-    assert "600 labelled clips, 1,350 unlabelled, 150 test" in run.stderr
+    assert "600 labelled clips, 11,000 unlabelled, 1000 test" in run.stderr
     assert "nothing about any real model" in (folder / "ABOUT.txt").read_text()
 
     store = Store.open(folder / "store")
