@@ -27,12 +27,16 @@ def report(output: Path | None, runs: Path, store: str, clips: Path) -> None:
     """
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
+    from pipelines.report.readable import readable_runs
     from pipelines.report.store_page import write_store_page
     from pipelines.report.table2 import Table2
-    from pipelines.train.run_folder import list_runs
 
     opened = Store.open(store)
     clip_list = ClipList.read(clips) if clips.is_file() else None
     rows = Table2(opened, clip_list or ClipList(()), runs, trains=False).fill()
+    sound, problems = readable_runs(runs)
+    for problem in problems:
+        click.echo(f"left out: {problem}", err=True)
     target = output or runs.parent / "report.html"
-    click.echo(write_store_page(opened, clip_list, list_runs(runs), rows, target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    click.echo(write_store_page(opened, clip_list, sound, rows, target))

@@ -8,6 +8,7 @@ from typing import Any
 from mer_store.clips.clip_list import ClipList
 from mer_store.errors import MerStoreError, UsageError
 from mer_store.store.store import Store
+from pipelines.report.readable import config_of, readable_runs
 from pipelines.report.table2_rows import (
     ADAPT,
     ADAPTED,
@@ -19,7 +20,7 @@ from pipelines.report.table2_rows import (
     Row,
     values_of,
 )
-from pipelines.train.run_folder import CONFIG, RunFolder, list_runs
+from pipelines.train.run_folder import RunFolder
 from pipelines.train.settings import find_config, read_settings, to_toml
 from pipelines.train.trainers import TRAINERS, Job, trainer_of
 
@@ -79,9 +80,9 @@ class Table2:
         """Return the newest finished run of a config; one with the very settings asked for wins."""
         said = tomllib.loads(find_config(config).read_text(encoding="utf-8"))
         asked = self._settings(task, config, self._overrides.get(task, ()))
-        found = [run for run in list_runs(self._runs) if run.task == task]
+        found = [run for run in readable_runs(self._runs)[0] if run.task == task]
         exact = [run for run in found if _has(run, asked)]
-        near = [run for run in found if _keeps(_config(run), said)]
+        near = [run for run in found if _keeps(config_of(run), said)]
         best = exact or near
         return best[-1] if best else None
 
@@ -166,13 +167,9 @@ def overrides_of(assignments: Sequence[str]) -> dict[str, list[str]]:
     return overrides
 
 
-def _config(run: RunFolder) -> dict[str, Any]:
-    return tomllib.loads((run.path / CONFIG).read_text(encoding="utf-8"))
-
-
 def _has(run: RunFolder, settings: Any) -> bool:
     """Whether a run has these settings, whichever of the features they leave open it took."""
-    return _without_fingerprints(_config(run)) == _without_fingerprints(
+    return _without_fingerprints(config_of(run)) == _without_fingerprints(
         tomllib.loads(to_toml(settings))
     )
 
