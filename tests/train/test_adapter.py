@@ -179,8 +179,8 @@ def test_stopped_and_resumed_equals_uninterrupted(train, monkeypatch, selection,
     monkeypatch.setattr(adapter_lane.AdapterLane, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train("parts", selection=selection)
-    [checkpoint] = (whole.path.parents[1] / "parts").rglob("checkpoint.safetensors")
-    assert (checkpoint.parent.name == adapter.REFIT) == (at_step > 12)
+    checkpoints = (whole.path.parents[1] / "parts").rglob("checkpoint.safetensors")
+    assert (adapter.REFIT in {path.parent.name for path in checkpoints}) == (at_step > 12)
     n_steps = 1000
     run = train("parts", selection=selection)
     assert n_left in (None, n_steps - 1000)
