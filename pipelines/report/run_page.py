@@ -1,7 +1,7 @@
 """A run's own page: ``report.html`` in its folder, with all it needs inside."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pipelines.report.figures import draw_curves, draw_layer_weights
 from pipelines.report.html import (
     Cell,
     Markup,
+    Number,
     code,
     note,
     pair,
@@ -58,7 +59,12 @@ def write_run_page(run: RunFolder) -> Path:
 
 def _pictures(run: RunFolder, summary: Mapping[str, Any]) -> Iterator[Markup]:
     if (run.path / SWEEP).is_file():
-        sweep = picture((run.path / SWEEP).read_bytes(), "weighted F1 of each layer")
+        scored = [
+            f"{one['layer']}: {percent(one['weighted_f1_mean'])}"
+            for one in summary.get("layers", [])
+        ]
+        words = f"weighted F1 (%) by layer: {', '.join(scored)}"
+        sweep = picture((run.path / SWEEP).read_bytes(), words)
         yield section("Layer by layer", sweep)
     metrics = run.metrics()
     logged = {name for entry in metrics for name in entry}
@@ -74,7 +80,7 @@ def _pictures(run: RunFolder, summary: Mapping[str, Any]) -> Iterator[Markup]:
             if f"chance_at_{name.rpartition('_')[2]}" in summary
         }
         curves = draw_curves(metrics, groups, chance)
-        yield section("Training", picture(curves, "what was logged over the epochs"))
+        yield section("Training", picture(curves, _first_and_last(metrics, groups)))
     weights = summary.get("layer_weights", [])
     if len(weights) > 1:
         words = (
@@ -83,7 +89,21 @@ def _pictures(run: RunFolder, summary: Mapping[str, Any]) -> Iterator[Markup]:
             if "size" in weights[0]
             else "Learnt weight of each layer in the sum."
         )
-        yield section("Layers", note(words), picture(draw_layer_weights(weights), words))
+        key = "size" if "size" in weights[0] else "mean"
+        shown = ", ".join(f"{one['layer']}: {one[key]:.3g}" for one in weights)
+        drawn = picture(draw_layer_weights(weights), f"learnt weight by layer: {shown}")
+        yield section("Layers", note(words), drawn)
+
+
+def _first_and_last(
+    metrics: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[str]]
+) -> str:
+    """Say what the curves show: ``over 60 epochs: loss from 1.78 to 0.42``."""
+    words = []
+    for name in (name for names in groups.values() for name in names):
+        values = [entry[name] for entry in metrics if name in entry]
+        words.append(f"{name.replace('_', ' ')} from {values[0]:.3g} to {values[-1]:.3g}")
+    return f"over {count(len(metrics), 'epoch')}: {', '.join(words)}"
 
 
 def _scores(summary: Mapping[str, Any]) -> Iterator[Markup]:
@@ -137,6 +157,10 @@ def _attention(run: RunFolder, summary: Mapping[str, Any]) -> Iterator[Markup]:
             "Attention by predicted class",
             note("Mean weight of each modality over all clips predicted so; one that a clip lacks has 0."),
             bars(means, colours_of(modalities), ".2f"),
+            table(
+                ["predicted class", *modalities],
+                [[name, *(Number(f"{mean[one]:.3f}") for one in modalities)] for name, mean in means],
+            ),
         )  # fmt: skip
 
 
