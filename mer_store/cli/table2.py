@@ -60,9 +60,9 @@ def table2(
         trains=not no_train,
     )
     rows = maker.fill()
-    for row in rows:
-        if row.run is not None:
-            write_run_page(row.run)
+    for run in [*(row.run for row in rows), maker.alignment]:
+        if run is not None:
+            write_run_page(run)
     write_csv(rows, output or runs.parent / "table2.csv")
     if as_json:
         click.echo(json.dumps([values_of(row) for row in rows], ensure_ascii=False))

@@ -15,7 +15,7 @@ td,th{padding:.3rem .8rem .3rem 0;text-align:left;border-bottom:1px solid #e6ebf
 th{font-size:.85rem;color:#52606d;vertical-align:bottom} td:last-child,th:last-child{padding-right:0}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 code,pre{background:#f3f6f9;border-radius:4px;font-size:.85rem} code{padding:.1rem .3rem}
-td code{white-space:nowrap} pre{padding:.8rem;overflow:auto;margin:.6rem 0}
+td code,td a{white-space:nowrap} pre{padding:.8rem;overflow:auto;margin:.6rem 0}
 .tag{background:#c8512f;color:#fff;border-radius:4px;padding:.05rem .4rem;font-size:.8rem;white-space:nowrap}
 .note{color:#52606d;margin:.4rem 0} .wide{overflow-x:auto}
 .cards{display:flex;flex-wrap:wrap;gap:1rem;margin:1.2rem 0}

@@ -52,6 +52,11 @@ class Table2:
         """Return the rows, trained where they can be."""
         return [self._fill(row) for row in rows]
 
+    @property
+    def alignment(self) -> RunFolder | None:
+        """The alignment that was trained or found on the way."""
+        return self._aligned
+
     def _fill(self, row: Row) -> Filled:
         reason = "not trained"
         try:
@@ -62,7 +67,12 @@ class Table2:
             return Filled(row, None, self._next_step(row, reason))
         if row.config == ADAPT:
             self._adapter = run
-        return Filled(row, run, other_settings=not _has(run, self._settings(row.task, row.config)))
+        return Filled(
+            row,
+            run,
+            other_settings=not _has(run, self._settings(row.task, row.config)),
+            aligned_to_adapted=self._is_aligned_to_adapted(run),
+        )
 
     def _settings(self, task: str, config: str, extra: Sequence[str] = ()) -> Any:
         return read_settings(trainer_of(task).Settings, config, extra)
@@ -114,6 +124,15 @@ class Table2:
             extra = [f"audio.fingerprint={adapted}"] if adapted else []
             self._aligned = self._train(ALIGN, ALIGN, extra)
         return str(self._aligned.summary["fingerprint"])
+
+    def _is_aligned_to_adapted(self, run: RunFolder) -> bool:
+        aligned = [item["spec"]["preprocessing"].get("aligned", {}) for item in run.inputs]
+        adapted = {
+            found.spec.fingerprint
+            for found in self._store.feature_sets()
+            if "adapter" in found.spec.preprocessing
+        }
+        return any(one.get("audio") in adapted for one in aligned)
 
     def _next_step(self, row: Row, reason: str) -> str:
         """Return why a row has no run, and the command that comes next."""

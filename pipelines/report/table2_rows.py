@@ -95,11 +95,15 @@ class Filled:
     """Why there is no run, and what to do."""
     other_settings: bool = False
     """Whether the run has settings that the row's bundled config has not."""
+    aligned_to_adapted: bool = False
+    """Whether its visual features were aligned with what adapters made."""
 
     @property
     def saw_labels(self) -> bool:
-        """Whether its features were made by adapters that had seen the labels of all folds."""
-        return any("adapter" in item["spec"]["preprocessing"] for item in self._inputs)
+        """Whether adapters that had seen the labels of all folds made its features, or what they match."""
+        return self.aligned_to_adapted or any(
+            "adapter" in item["spec"]["preprocessing"] for item in self._inputs
+        )
 
     @property
     def untrained(self) -> bool:
