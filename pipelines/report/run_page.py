@@ -37,7 +37,7 @@ CURVES = {
     "recall at 1 on held-out pairs; dotted: chance": ("video_to_audio_at_1", "audio_to_video_at_1"),
     "temperature": ("temperature",),
 }  # fmt: skip
-LONGEST = 40
+LONGEST = 28
 SHOWN_ABOVE = {"task", "weighted_f1", "weighted_f1_mean", "weighted_f1_std", "n_folds", "n_repeats",
                "spread_over", "selection", "draws_ranked_by", "refit_saw", "finished_at"}  # fmt: skip
 

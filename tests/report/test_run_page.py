@@ -192,6 +192,20 @@ def test_an_adapter_says_what_its_features_saw(tmp_path):
     assert "saw the labels of all folds: so" in page.words
 
 
+def test_features_that_saw_labels_make_a_score_optimistic(tmp_path):
+    inputs = [read("audio", "adapter", ("fused",), preprocessing={"adapter": {"digest": "d"}})]
+    page = page_of(make_run(tmp_path, task="fusion", inputs=inputs))
+    assert "optimistic Reads features of adapters that had seen the labels" in page.words
+    aligned = page_of(make_run(tmp_path, task="align", inputs=inputs, summary=ALIGN))
+    assert "optimistic" not in aligned.words
+
+
+def test_a_digest_is_cut_short(tmp_path):
+    page = page_of(make_run(tmp_path, adapter="sha256:" + 64 * "a", task="adapter"))
+    shown = dict(page.table("figure"))["adapter"]
+    assert shown == "sha256:" + 21 * "a" + "…"
+
+
 def test_an_alignment_shows_recalls_beside_chance(tmp_path):
     run = make_run(tmp_path, task="align", summary=ALIGN)
     recalls = {name: [0.1, 0.2] for name in ALIGN if "_to_" in name}
