@@ -22,6 +22,11 @@ def write_head(run: RunFolder, summary: Mapping[str, Any]) -> Markup:
         lines.append(
             f"<p>{mark}Epoch reported (selection {text(selection)}): {text(SELECTIONS[selection])}</p>"
         )
+        if any("adapter" in item["spec"]["preprocessing"] for item in run.inputs):
+            lines.append(
+                f"<p>{tag('optimistic')} Reads features of adapters that had seen the labels of all folds. "
+                f"The score of a test set is not touched by this.</p>"
+            )
     if len(layers := summary.get("layers", [])) > 1:
         lines.append(
             note(
@@ -29,11 +34,6 @@ def write_head(run: RunFolder, summary: Mapping[str, Any]) -> Markup:
                 f"follows is of layer {summary['best_layer']}."
             )
         )
-        if any("adapter" in item["spec"]["preprocessing"] for item in run.inputs):
-            lines.append(
-                f"<p>{tag('optimistic')} Reads features of adapters that had seen the labels of all folds. "
-                f"The score of a test set is not touched by this.</p>"
-            )
     if "refit_saw" in summary:
         lines.append(note(f"The adapter that features are made with saw {summary['refit_saw']}."))
     untrained = sorted({one["modality"] for one in run.inputs if not one["spec"]["trained"]})
