@@ -161,7 +161,7 @@ def test_the_same_seed_gives_the_same_bytes(train):
 
 @pytest.mark.parametrize(
     ("selection", "at_step", "n_left"),
-    [("last", 2, 20), ("inner", 2, None), ("last", 14, 20)],
+    [("last", 2, 20), ("inner", 2, None), ("last", 14, 8)],
     ids=["folds", "inner", "refit"],
 )
 def test_stopped_and_resumed_equals_uninterrupted(train, monkeypatch, selection, at_step, n_left):
