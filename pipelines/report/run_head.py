@@ -30,8 +30,8 @@ def write_head(run: RunFolder, summary: Mapping[str, Any]) -> Markup:
     if len(layers := summary.get("layers", [])) > 1:
         lines.append(
             note(
-                f"Best of {len(layers)} layers, chosen by this score: a little optimistic. All that "
-                f"follows is of layer {summary['best_layer']}."
+                f"Best of {len(layers)} layers, chosen by this score: a little optimistic. Classes "
+                f"and folds below are of layer {summary['best_layer']}."
             )
         )
     if "refit_saw" in summary:

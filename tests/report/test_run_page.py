@@ -88,7 +88,7 @@ def test_the_best_of_many_layers_is_said_to_be_chosen(tmp_path):
     layers = [{"layer": 17}, {"layer": 18}]
     page = page_of(make_run(tmp_path, layers=layers, best_layer=18))
     assert "Best of 2 layers, chosen by this score: a little optimistic" in page.words
-    assert "all that follows is of layer 18" in page.words.lower()
+    assert "Classes and folds below are of layer 18." in page.words
     alone = page_of(make_run(tmp_path / "alone", layers=layers[:1], best_layer=17))
     assert "optimistic" not in alone.words
 
