@@ -6,7 +6,36 @@ import torch
 from torch import Tensor, nn
 
 
-class BestEpochs:
+class _Kept:
+    """A copy of a model's parameters, and the score and epoch they are of."""
+
+    def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
+        self._model = model
+        self.score = torch.full(shape, -torch.inf)
+        self.epoch = torch.full(shape, -1)
+        self._kept = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Put the kept parameters into the model."""
+        for name, value in self._model.named_parameters():
+            value.copy_(self._kept[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it by name, for a checkpoint."""
+        return {"score": self.score, "epoch": self.epoch} | {
+            f"kept.{name}": value for name, value in self._kept.items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` returned."""
+        self.score.copy_(tensors["score"])
+        self.epoch.copy_(tensors["epoch"])
+        for name, value in self._kept.items():
+            value.copy_(tensors[f"kept.{name}"])
+
+
+class BestEpochs(_Kept):
     """Keeps, for each of S stacked models, the parameters of the epoch with its best score.
 
     Parameters
@@ -16,12 +45,7 @@ class BestEpochs:
     """
 
     def __init__(self, model: nn.Module, n_models: int) -> None:
-        self._model = model
-        self.score = torch.full((n_models,), -torch.inf)
-        """[S]"""
-        self.epoch = torch.full((n_models,), -1)
-        """[S]: the epoch that is kept."""
-        self._kept = {name: value.detach().clone() for name, value in model.named_parameters()}
+        super().__init__(model, (n_models,))
 
     def offer(self, epoch: int, scores: Tensor) -> None:
         """Keep what improved: `scores` is [S]; the first of equal epochs stays."""
@@ -32,34 +56,12 @@ class BestEpochs:
             rows = better.to(value.device)
             self._kept[name][rows] = value.detach()[rows]
 
-    @torch.no_grad()
-    def take(self) -> None:
-        """Put the kept parameters into the model."""
-        for name, value in self._model.named_parameters():
-            value.copy_(self._kept[name])
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all of it by name, for a checkpoint."""
-        return {"score": self.score, "epoch": self.epoch} | {
-            f"kept.{k}": v for k, v in self._kept.items()
-        }
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` returned."""
-        self.score.copy_(tensors["score"])
-        self.epoch.copy_(tensors["epoch"])
-        for name, value in self._kept.items():
-            value.copy_(tensors[f"kept.{name}"])
-
-
-class BestEpoch:
+class BestEpoch(_Kept):
     """Keeps the parameters of one model at the epoch with its best score."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self.score = torch.full((), -torch.inf)
-        self.epoch = torch.full((), -1)
-        self._kept = {name: value.detach().clone() for name, value in model.named_parameters()}
+        super().__init__(model, ())
 
     def offer(self, epoch: int, score: float) -> None:
         """Keep the parameters if they are better; the first of equal epochs stays."""
@@ -68,22 +70,3 @@ class BestEpoch:
             self.epoch.fill_(epoch)
             for name, value in self._model.named_parameters():
                 self._kept[name].copy_(value.detach())
-
-    @torch.no_grad()
-    def take(self) -> None:
-        """Put the kept parameters into the model."""
-        for name, value in self._model.named_parameters():
-            value.copy_(self._kept[name])
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all of it by name, for a checkpoint."""
-        return {"score": self.score, "epoch": self.epoch} | {
-            f"kept.{k}": v for k, v in self._kept.items()
-        }
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` returned."""
-        self.score.copy_(tensors["score"])
-        self.epoch.copy_(tensors["epoch"])
-        for name, value in self._kept.items():
-            value.copy_(tensors[f"kept.{name}"])
