@@ -5,7 +5,7 @@ score; one more, trained on all labelled clips, gives the features (`mer-store e
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
@@ -19,14 +19,14 @@ from extractors.models.speech import SpeechModel, open_model
 from extractors.models.tiny import TINY
 from mer_store.clips.clip_list import ClipList
 from mer_store.errors import UsageError
-from mer_store.layers import describe_layers, parse_layers
+from mer_store.layers import parse_layers
 from mer_store.store.store import Store
-from pipelines.train.adapter_data import CachedStates
+from pipelines.train.adapter_data import CachedStates, open_states
 from pipelines.train.adapter_lane import AdapterLane, predict_lanes
 from pipelines.train.adapter_model import AdapterModel, Head
 from pipelines.train.choices import FeatureChoice, ProtocolSettings, require
 from pipelines.train.epochs import Epochs, TrainingState
-from pipelines.train.features import Features, open_features
+from pipelines.train.features import Features
 from pipelines.train.folds import assign_folds
 from pipelines.train.lanes import Lane, lanes_of, make_lanes, settle
 from pipelines.train.predictions import Predictions, from_logits
@@ -69,7 +69,7 @@ class Settings(ProtocolSettings):
     batch: int = 16
     lr: float = 1e-4
     layer_lr: float = 1e-4
-    """Of the layer weights."""
+    """Of the layer weights, which do not decay."""
     weight_decay: float = 0.02
     predict: Literal["all", "labelled"] = "all"
     """Which clips are predicted at the end: it takes the blocks of every fold over all of them."""
@@ -85,10 +85,13 @@ class Settings(ProtocolSettings):
 
 
 def train(job: Job) -> RunFolder:
-    """Train the adapters of every fold side by side, then those for all labelled clips."""
+    """Train the adapters of every fold side by side, then those for all labelled clips.
+
+    No clip is left to choose the last ones' epoch: they train for the median of the folds' chosen epochs.
+    """
     settings: Settings = job.settings
     roster = read_roster(job.clip_list, settings)
-    features = _open(job.store, roster, settings)
+    features = open_states(job.store, roster, settings)
     folds = assign_folds(roster, settings)
     run = RunFolder.begin(job.runs, "adapter", settings, [features.describe()], roster, folds)
     if run.finished:
@@ -97,7 +100,7 @@ def train(job: Job) -> RunFolder:
     states = CachedStates(features, pick_device(job.device))
     maker = _Maker.of(features, settings, pick_device(job.device))
     models, elapsed_s = _fit(run, settings, roster, states, maker, lanes, settings.epochs)
-    everything = np.sort(np.concatenate([lanes[0].train, lanes[0].choose, lanes[0].validate]))
+    everything = np.unique(np.concatenate([lanes[0].train, lanes[0].choose, lanes[0].validate]))
     none = everything[:0]
     refit = Lane(0, len(lanes), settings.seed, everything, none, none)
     n_epochs = round(median(model.n_epochs(settings.epochs) for model in models))
@@ -172,7 +175,7 @@ def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> P
     settings: Settings = run.settings(Settings)
     roster = make_roster(clip_list.clips, settings.classes)
     [trained_on] = run.inputs
-    features = _open(store, roster, settings, trained_on["fingerprint"])
+    features = open_states(store, roster, settings, trained_on["fingerprint"])
     chosen = pick_device(device)
     states, maker = CachedStates(features, chosen), _Maker.of(features, settings, chosen)
     lanes, weights = lanes_of(run.folds(), roster, settings), run.weights()
@@ -187,27 +190,6 @@ def predict(run: RunFolder, store: Store, clip_list: ClipList, device: str) -> P
     there = np.flatnonzero(features.there)
     logits = predict_lanes(models, states, there, len(roster.clip_ids))
     return from_logits(roster.clip_ids, settings.classes, settle(lanes, logits))
-
-
-def _open(
-    store: Store, roster: Roster, settings: Settings, fingerprint: str | None = None
-) -> Features:
-    """Find what is trained on; `fingerprint` takes the set that a run was trained on, whatever was added."""
-    choice = settings.frames if settings.site == "blocks" else settings.pooled
-    if fingerprint:
-        choice = FeatureChoice(choice.layers, "", "", fingerprint)
-    if settings.site == "blocks":
-        features = open_features(store, "audio", choice, roster, level="frame")
-        if len(features.layers) != 1 or isinstance(features.layers[0], str):
-            raise UsageError(
-                f"setting frames.layers: expected the one layer below the adapted blocks, such as 15; got "
-                f"{describe_layers(features.layers)}"
-            )
-        return features
-    features = open_features(store, "audio", replace(choice, layers=settings.layers), roster)
-    if named := [layer for layer in features.layers if isinstance(layer, str)]:
-        raise UsageError(f"setting layers: expected numbers, such as 16-21; got {named[0]}")
-    return features
 
 
 @dataclass(frozen=True)

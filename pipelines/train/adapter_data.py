@@ -1,19 +1,88 @@
 """What adapters are trained on: cached states, read and padded a batch at a time, one batch ahead."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.train.features import Features
-from pipelines.train.roster import Rows
+from mer_store.errors import UsageError
+from mer_store.layers import describe_layers
+from mer_store.store.store import Store
+from pipelines.train.choices import FeatureChoice
+from pipelines.train.features import Features, open_features
+from pipelines.train.roster import Roster, Rows
+
+if TYPE_CHECKING:
+    from pipelines.train.adapter import Settings
 
 Batch = tuple[Rows, Tensor, Tensor | None]
 """Rows of the roster; frames [B, T, D] or pooled layers [B, L, D]; which frames are real, None for all."""
 #: Of a padded batch that nothing is learnt from: bounds memory where clips are long.
 MAX_FRAMES = 32_768
+
+
+def open_states(
+    store: Store, roster: Roster, settings: "Settings", fingerprint: str | None = None
+) -> Features:
+    """Find what is trained on; `fingerprint` takes the set that a run was trained on, whatever was added.
+
+    Raises
+    ------
+    UsageError
+        It is not there, or several sets fit, or it has not the layers that are needed.
+    """
+    choice = settings.frames if settings.site == "blocks" else settings.pooled
+    if fingerprint:
+        choice = FeatureChoice(choice.layers, "", "", fingerprint)
+    if settings.site == "blocks":
+        return _open_frames(store, roster, settings, choice)
+    features = open_features(store, "audio", replace(choice, layers=settings.layers), roster)
+    if named := [layer for layer in features.layers if isinstance(layer, str)]:
+        raise UsageError(f"setting layers: expected numbers, such as 16-21; got {named[0]}")
+    return features
+
+
+def _open_frames(
+    store: Store, roster: Roster, settings: "Settings", choice: FeatureChoice
+) -> Features:
+    try:
+        features = open_features(store, "audio", choice, roster, level="frame")
+    except UsageError as error:
+        if _has_frames(store, choice.layers):
+            raise
+        raise UsageError(
+            f"{error}\nAdapters in blocks start from cached frames: run `{_extraction(settings)}`, or "
+            f"pull them; --set site=outputs needs pooled layers only"
+        ) from error
+    if len(features.layers) != 1 or isinstance(features.layers[0], str):
+        raise UsageError(
+            f"setting frames.layers: expected the one layer below the adapted blocks, such as 15; got "
+            f"{describe_layers(features.layers)}"
+        )
+    return features
+
+
+def _has_frames(store: Store, layer: str) -> bool:
+    """Whether any set has frames of a layer, an empty text meaning any layer."""
+    audio = [one for one in store.feature_sets() if one.spec.modality == "audio"]
+    held = {str(n) for one in audio if one.spec.level == "frame" for n in one.layers}
+    return layer in held if layer else bool(held)
+
+
+def _extraction(settings: "Settings") -> str:
+    """Return the command that makes the frames, and in the same pass the pooled layers."""
+    frames, options = settings.frames, ""
+    if model := settings.model or frames.model:
+        options += f" --model {shlex.quote(model)}"
+    if frames.recipe not in ("", "default"):
+        options += f" --recipe {shlex.quote(frames.recipe)}"
+    layers = f"--layers {settings.layers} --frame-layers {frames.layers or 'LAYER'}"
+    return f"mer-store extract --modality audio {layers}{options}"
 
 
 class CachedStates:

@@ -20,7 +20,7 @@ from mer_store.errors import UsageError
 from mer_store.store.store import Store
 from mer_store.store.writer import ClipRows, PartWriter
 from pipelines.train import adapter, adapter_lane
-from pipelines.train.adapter_data import CachedStates
+from pipelines.train.adapter_data import CachedStates, open_states
 from pipelines.train.choices import FeatureChoice
 from pipelines.train.folds import read_folds
 from pipelines.train.run_folder import RunFolder
@@ -145,7 +145,8 @@ def test_pooled_caches_alone_serve_the_outputs_site(corpus, train, tmp_path):
     )
     assert facts.base_spec["level"] == "utterance"
     assert adapter.predict(run, store, corpus[1], "cpu").clip_ids == run.predictions().clip_ids
-    with pytest.raises(UsageError, match="frame"):
+    command = f"mer-store extract --modality audio --layers 4-6 --frame-layers {FIRST}"
+    with pytest.raises(UsageError, match=rf"level=frame(.|\n)*{command}(.|\n)*site=outputs"):
         train(store=tmp_path / "pooled")
 
 
@@ -217,6 +218,28 @@ def test_selection_inner_never_looks_at_the_scored_fold(train, corpus):
     assert run.summary["epochs_of_refit"] == round(np.median(chosen) + 1)
 
 
+@pytest.mark.parametrize("selection", ["last", "inner", "fold"])
+def test_the_last_training_sees_each_labelled_clip_once_an_epoch(
+    train, corpus, monkeypatch, selection
+):
+    lanes, batches = [], adapter_lane.AdapterLane.batches
+
+    def keep(self, epoch):
+        cut = batches(self, epoch)
+        lanes.append((self.lane.fold, np.concatenate(cut).tolist()))
+        return cut
+
+    monkeypatch.setattr(adapter_lane.AdapterLane, "batches", keep)
+    run = train(selection=selection)
+    seen = [rows for fold, rows in lanes if fold == 2]
+    assert len(seen) == run.summary["epochs_of_refit"]
+    assert [sorted(rows) for rows in seen] == [list(range(N_LABELLED))] * len(seen)
+    folds = read_folds(run.path / "folds.csv")
+    for fold, rows in lanes:
+        ids = [corpus[1].clips[row].clip_id for row in rows]
+        assert fold == 2 or fold not in {folds[clip_id] for clip_id in ids}
+
+
 def test_the_saved_adapter_gives_the_features_of_the_last_training(train, corpus, monkeypatch):
     fitted, fit = [], adapter._fit
 
@@ -274,8 +297,9 @@ def test_predict_reads_the_set_it_was_trained_on(train, corpus, tmp_path):
     write_frames(store, weights, clips)
     run = train(store=store)
     write_frames(store, weights, clips, 5, preprocessing={"sampling_hz": 8000})
-    with pytest.raises(UsageError, match="several"):
+    with pytest.raises(UsageError, match="several") as error:
         train("again", store=store)
+    assert "extract" not in str(error.value), "the frames are there"
     again = adapter.predict(run, Store.open(store), corpus[1], "cpu")
     assert again.clip_ids == run.predictions().clip_ids
 
@@ -311,7 +335,7 @@ def test_states_are_padded_with_a_mask(corpus):
     store, clips, _ = corpus
     ids = tuple(clip.clip_id for clip in clips.clips)
     roster = adapter.read_roster(clips, adapter.Settings(**QUICK))
-    features = adapter._open(Store.open(store), roster, adapter.Settings(**QUICK))
+    features = open_states(Store.open(store), roster, adapter.Settings(**QUICK))
     states = CachedStates(features, torch.device("cpu"))
     cut = states.by_length(np.arange(N_LABELLED), 7)
     assert np.array_equal(np.sort(np.concatenate(cut)), np.arange(N_LABELLED))
@@ -344,7 +368,7 @@ def test_other_weights_than_the_caches_are_refused(train, tmp_path):
     ("changes", "words"),
     [
         ({"model": ""}, "setting model: the cache was made by hubert; pass its hub name or folder"),
-        ({"frames": FeatureChoice(layers="2")}, "no layer 2"),
+        ({"frames": FeatureChoice(layers="2")}, r"no layer 2(.|\n)*extract .*--frame-layers 2 --model"),
         ({"frames": FeatureChoice(layers="")}, None),
         ({"layers": "3-6"}, "no layer 3; the model has 4-6"),
         ({"layers": "4-7"}, "no layer 7; the model has 4-6"),
