@@ -368,7 +368,10 @@ def test_other_weights_than_the_caches_are_refused(train, tmp_path):
     ("changes", "words"),
     [
         ({"model": ""}, "setting model: the cache was made by hubert; pass its hub name or folder"),
-        ({"frames": FeatureChoice(layers="2")}, r"no layer 2(.|\n)*extract .*--frame-layers 2 --model"),
+        (
+            {"frames": FeatureChoice(layers="2")},
+            r"no layer 2(.|\n)*extract .*--frame-layers 2 --model",
+        ),
         ({"frames": FeatureChoice(layers="")}, None),
         ({"layers": "3-6"}, "no layer 3; the model has 4-6"),
         ({"layers": "4-7"}, "no layer 7; the model has 4-6"),
