@@ -7,7 +7,7 @@ batch, may round the other way here and there: by one step of float16.)
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from extractors.audio.boundary import Cached, as_stored
 from extractors.audio.extractor import CPU_BATCH_SAMPLES, AudioExtractor
+from extractors.audio.rows import split_batch
 from extractors.contract import (
     Blob,
     ClipFailed,
@@ -41,15 +43,6 @@ from mer_store.layers import Layer, describe_layers
 RECIPE, FUSED = "adapter", "fused"
 #: Raised when a change of this code changes numbers.
 VERSION = 1
-#: The smallest number that rounds to infinity in float16; clips that reach it are stored in float32.
-FLOAT16_LIMIT = 65520.0
-
-
-@dataclass(frozen=True, slots=True)
-class Cached:
-    """States that adapters start from: frames [T, D] of one layer, or pooled layers [L, D]."""
-
-    states: Floats
 
 
 class AdaptedExtractor:
@@ -135,6 +128,14 @@ class AdaptedExtractor:
         return base
 
     @cached_property
+    def _base_if_here(self) -> AudioExtractor | None:
+        """The same, looked for once; None where it is not here, or another: pooled caches need none."""
+        try:
+            return self._base
+        except UsageError:
+            return None
+
+    @cached_property
     def _blocks(self) -> AdaptedBlocks:
         facts = self._saved.facts
         model = open_model(str(self._base_request.model))
@@ -152,8 +153,13 @@ class AdaptedExtractor:
         return read_blob(source.clip_id, source.path)
 
     def load(self, blob: Blob) -> Loaded:
-        """Decode, as the base model's extractor does."""
-        return self._base.load(blob)
+        """Decode, as the base model's extractor does. Raises `ClipFailed` where that model is not here."""
+        if self._base_if_here is None:
+            raise ClipFailed(
+                f"no cached states, and no base model to make them: pass the {self.base_spec['model']} "
+                f"that the adapter was trained on by --model"
+            )
+        return self._base_if_here.load(blob)
 
     def load_states(self, clip_id: str, states: Floats) -> Loaded:
         """Take a clip's cached states instead of its media: [T, D] of the first layer, or [L, D] pooled."""
@@ -209,7 +215,7 @@ class AdaptedExtractor:
             pooled = self._saved.on_outputs()(torch.from_numpy(np.stack(clips)))
             given: dict[Layer, Tensor] = {FUSED: fuse(weight.cpu(), pooled)}
             given.update(zip(self._saved.facts.layers, pooled.unbind(dim=1), strict=True))
-            return _states(given, {}, [1] * len(clips), want)
+            return split_batch(given, {}, [1] * len(clips), want)
         lengths = [len(clip) for clip in clips]
         frames = np.zeros((len(clips), max(lengths), clips[0].shape[1]), np.float32)
         for row, clip in zip(frames, clips, strict=True):
@@ -225,7 +231,7 @@ class AdaptedExtractor:
         each = [layers[n] for n in self._saved.facts.layers]
         layers[FUSED] = torch.einsum("l,lbtd->btd", weight, torch.stack(each))
         pooled_layers = {layer: pool(layers[layer], real) for layer in want.utterance}
-        return _states(pooled_layers, {n: layers[n] for n in want.frame}, lengths, want)
+        return split_batch(pooled_layers, {n: layers[n] for n in want.frame}, lengths, want)
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
         if self._dtype != torch.float32:
@@ -233,13 +239,6 @@ class AdaptedExtractor:
         if self._device.type == "cuda":
             return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         return nullcontext()
-
-
-def as_stored(values: Floats, stored_dtype: str) -> Floats:
-    """Round a clip's states at one layer as a store does; it keeps in float32 what overflows float16."""
-    if stored_dtype == "float16" and np.abs(values).max() < FLOAT16_LIMIT:
-        return values.astype(np.float16).astype(np.float32)
-    return values
 
 
 def _refuse_others(request: ExtractorRequest, base: Mapping[str, Any]) -> None:
@@ -253,21 +252,3 @@ def _refuse_others(request: ExtractorRequest, base: Mapping[str, Any]) -> None:
                 f"{option} {got}: with --adapter it is that of the features the adapter was trained on, "
                 f"{decided[-1]}; leave the option out"
             )
-
-
-def _states(
-    pooled: Mapping[Layer, Tensor],
-    frames: Mapping[Layer, Tensor],
-    lengths: Sequence[int],
-    want: Want,
-) -> list[States]:
-    """Take each clip's rows [D] and frames [T, D] out of a batch."""
-    utterance = {layer: pooled[layer].cpu().numpy() for layer in want.utterance}
-    frame = {layer: values.cpu().numpy() for layer, values in frames.items()}
-    return [
-        States(
-            utterance={layer: rows[number] for layer, rows in utterance.items()},
-            frame={layer: rows[number, :length] for layer, rows in frame.items()},
-        )
-        for number, length in enumerate(lengths)
-    ]

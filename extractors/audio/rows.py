@@ -105,3 +105,21 @@ def join_rows(pieces: Sequence[Rows], want: Want) -> States:
             for layer in want.frame
         },
     )
+
+
+def split_batch(
+    pooled: Mapping[Layer, Tensor],
+    frames: Mapping[Layer, Tensor],
+    lengths: Sequence[int],
+    want: Want,
+) -> list[States]:
+    """Take each clip's rows [D] and frames [T, D] out of a batch."""
+    utterance = {layer: pooled[layer].cpu().numpy() for layer in want.utterance}
+    frame = {layer: values.cpu().numpy() for layer, values in frames.items()}
+    return [
+        States(
+            utterance={layer: rows[number] for layer, rows in utterance.items()},
+            frame={layer: rows[number, :length] for layer, rows in frame.items()},
+        )
+        for number, length in enumerate(lengths)
+    ]

@@ -13,7 +13,7 @@ from checkpoint_factory import save_hubert
 from extractor_contract import relative
 from part_factory import digest_of, make_set, write_part
 
-from extractors.audio.adapted import as_stored
+from extractors.audio.boundary import as_stored
 from extractors.audio.model import HiddenStates
 from extractors.contract import ExtractorRequest, Source, Want
 from extractors.models.adapter import OutputAdapters, fuse, load_blocks
@@ -389,6 +389,27 @@ def test_pooled_caches_need_no_base_model(bench, copied, tmp_path):
     request = ExtractorRequest("audio", device="cpu", adapter=str(moved))
     bench.extract(copied, bench.clips, request=request)
     assert_within(bench.adapted(copied), expected_rows(bench, "outputs"))
+
+
+def test_without_the_base_model_only_pooled_caches_serve(bench, tmp_path):
+    """Sound that would need it is not to blame, and its reason names nobody's folder."""
+    moved = save_some_adapter(tmp_path / "a", bench.base("outputs"), tmp_path / "gone", "outputs")
+    some = Store.create(tmp_path / "some")
+    bench.extract(
+        some, bench.clips[:2], request=bench.request, layers="3-6", stored_dtype="float16"
+    )
+    request = ExtractorRequest("audio", device="cpu", adapter=str(moved))
+    report = bench.extract(some, bench.clips, request=request)
+    assert (report.tally.n_ok, report.tally.n_failed) == (2, 2)
+    ids = [clip.clip_id for clip in bench.clips]
+    ledger = some.features("audio", level="utterance", recipe="adapter").ledger(ids)
+    [reason] = set(ledger.reasons[2:])
+    assert "no cached states, and no base model to make them: pass the hubert" in reason
+    assert str(tmp_path) not in reason
+    assert_within(bench.adapted(some, bench.clips[:2]), expected_rows(bench, "outputs")[:2])
+    here = replace(request, model=str(bench.model))
+    bench.extract(some, bench.clips, request=here, retry_failed=True)
+    assert_within(bench.adapted(some), expected_rows(bench, "outputs"), ONE_STEP)
 
 
 @pytest.mark.parametrize(
