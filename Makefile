@@ -53,8 +53,11 @@ $(PLANTED)/adapted: | $(PLANTED_CORPUS)
 	run=$$($(MER) train adapter --config hlft16-21 $(addprefix --set ,$(QUICK)) $(PLANTED_DATA) $(PLANTED_INTO)) && \
 	{ $(MER) extract --modality audio --adapter $$run $(PLANTED_DATA) || test $$? -eq 1; } && echo $$run > $@
 
-train-probe train-adapter train-align: train-%: $(READY) $(CORPUS)  ## train from the caches
+train-probe train-adapter: train-%: $(READY) $(CORPUS)  ## train from the caches
 	$(MER) train $* $(SET) $(DATA) $(INTO)
+
+train-align: $(READY) $(PLANTED_CORPUS) $(PLANTED_ADAPTED)  ## align visual features with adapted audio
+	$(MER) train align $(addprefix --set ,$(QUICK_ALIGN)) $(SET) $(PLANTED_DATA) $(PLANTED_INTO)
 
 train-fusion: $(READY) $(CORPUS)  ## from the caches to predictions, a submission and a report
 	run=$$($(MER) train fusion $(SET) $(DATA) $(INTO)) && echo $$run && \

@@ -69,7 +69,9 @@ def predict(
     predictions.write(target)
     click.echo(f"{len(predictions.clip_ids)} of {len(clip_list.clips)} clips predicted", err=True)
     if submission:
-        n_rows = write_submission(predictions, clip_list, submission, candidates)
+        n_rows, left_out = write_submission(predictions, clip_list, submission, candidates)
+        for name in left_out:
+            click.echo(f"{name}: not submitted: it has no features to predict from", err=True)
         click.echo(f"{submission}: {n_rows} rows to submit", err=True)
     if as_clips:
         chosen = pseudo_labelled(predictions, clip_list, wanted["min_confidence"])

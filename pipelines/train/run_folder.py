@@ -28,6 +28,8 @@ SUMMARY, CONFIG, FOLDS, METRICS = "summary.json", "config.toml", "folds.csv", "m
 WEIGHTS, CHECKPOINT, BEGUN = "weights.safetensors", "checkpoint.safetensors", "run.json"
 VERSIONED = ("mer-store", "numpy", "torch", "scikit-learn", "zarr")
 DIGEST_CHARS = 10
+#: Raised when a change of the trainers changes numbers: runs of before are then not taken for these.
+VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class RunFolder:
         roster, folds
             Clips, labels and folds of a supervised training.
         """
-        key = [task, to_values(settings), [item["digest"] for item in inputs]]
+        key = [task, VERSION, to_values(settings), [item["digest"] for item in inputs]]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode())
         if roster is not None and folds is not None:
             digest.update("\n".join(roster.clip_ids).encode())

@@ -16,19 +16,26 @@ N_NAMED = 5
 
 def write_submission(
     predictions: Predictions, clip_list: ClipList, path: Path, candidates: Path | None = None
-) -> int:
-    """Write ``name,discrete`` in the organisers' words, and return how many rows.
+) -> tuple[int, list[str]]:
+    """Write ``name,discrete`` in the organisers' words; return how many rows, and the names left out.
 
     Rows are the candidates, in their order; without candidates the clips of split ``test``, else all
-    without a label. Names are joined, never counted on to be in the same order.
+    without a label, but those that have no prediction. Names are joined, never counted on to be in the
+    same order.
 
     Raises
     ------
     UsageError
         Candidates that are not in the clip list, are named twice, or have no prediction. Lists them.
     """
-    names = read_candidates(candidates) if candidates else _default_names(clip_list)
     label = dict(zip(predictions.clip_ids, predictions.labels, strict=True))
+    left_out: list[str] = []
+    if candidates:
+        names = read_candidates(candidates)
+    else:
+        every = _default_names(clip_list)
+        names = [name for name in every if name in label]
+        left_out = [name for name in every if name not in label]
     listed = {clip.clip_id for clip in clip_list.clips}
     problems = [
         _named("named twice", [name for name, number in Counter(names).items() if number > 1]),
@@ -42,7 +49,7 @@ def write_submission(
         where = candidates or clip_list.path or "the clip list"
         raise UsageError(f"{where}: no submission written: {'; '.join(filter(None, problems))}")
     _write(path, [(name, WORD_OF_CLASS.get(label[name], label[name])) for name in names])
-    return len(names)
+    return len(names), left_out
 
 
 def read_candidates(path: Path) -> list[str]:

@@ -34,8 +34,16 @@ def predictions():
 
 
 def test_the_test_split_is_submitted_in_the_organisers_words(clip_list, predictions, tmp_path):
-    assert write_submission(predictions, clip_list, tmp_path / "out.csv") == 2
+    assert write_submission(predictions, clip_list, tmp_path / "out.csv") == (2, [])
     assert (tmp_path / "out.csv").read_text() == "name,discrete\ntest1,worried\ntest2,happy\n"
+
+
+def test_without_candidates_clips_without_a_prediction_are_left_out_and_named(
+    clip_list, predictions, tmp_path
+):
+    untested = ClipList(tuple(clip for clip in clip_list.clips if clip.split != "test"))
+    assert write_submission(predictions, untested, tmp_path / "out.csv") == (2, ["faceless"])
+    assert (tmp_path / "out.csv").read_text() == "name,discrete\nsure,sad\nunsure,surprise\n"
 
 
 def test_candidates_decide_names_and_order(clip_list, predictions, tmp_path):
