@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from extractors.audio.adapted import AdaptedExtractor
 from extractors.contract import (
@@ -21,7 +22,9 @@ from extractors.contract import (
     States,
     Want,
 )
+from mer_store.errors import StoreDamagedError
 from mer_store.spec import Spec
+from mer_store.store.feature_set import FeatureSet
 from mer_store.store.ledger import Status
 from mer_store.store.store import Store
 
@@ -109,14 +112,24 @@ class FromCache:
         row = self._rows[blob.clip_id]
         if row.status != Status.OK:
             raise row.problem()
+        try:
+            return self._extractor.load_states(
+                blob.clip_id, self._states(self._features, blob.clip_id)
+            )
+        except StoreDamagedError as error:
+            raise ClipFailed(
+                "its cached states are damaged: see `mer-store verify`, mend them, then --retry-failed"
+            ) from error
+
+    def _states(self, features: FeatureSet, clip_id: str) -> NDArray[np.float32]:
+        """Read a clip's frames [T, D], or its pooled layers [L, D]."""
         layers = self._extractor.base_layers
         with self._reading:
-            if self._features.spec.level == "frame":
-                [rows] = self._features.ragged(layers, [blob.clip_id], np.float32)
-                return self._extractor.load_states(blob.clip_id, np.ascontiguousarray(rows[:, 0]))
-            return self._extractor.load_states(
-                blob.clip_id, self._features.read(layers, [blob.clip_id], np.float32)[0]
-            )
+            if features.spec.level == "frame":
+                [rows] = features.ragged(layers, [clip_id], np.float32)
+                return np.ascontiguousarray(rows[:, 0])
+            pooled: NDArray[np.float32] = features.read(layers, [clip_id], np.float32)[0]
+            return pooled
 
     def __call__(self, batch: Sequence[Loaded], want: Want) -> list[States | ClipProblem]:
         """Run the extractor."""

@@ -175,7 +175,7 @@ def _settings(options: dict[str, Any]) -> "ExtractSettings":
             compute_dtype=options["compute_dtype"],
             faces=options["faces"],
             images_per_second=options["images_per_second"],
-            adapter=options["adapter"],
+            adapter=str(Path(options["adapter"]).absolute()) if options["adapter"] else None,
         ),
         layers=options["layers"],
         level=options["level"],

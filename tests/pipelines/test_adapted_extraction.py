@@ -240,6 +240,19 @@ def test_reasons_come_with_the_cache(bench, copied):
     assert outcome.reasons == ["no media file in the clip list, and no cached states"]
 
 
+def test_damaged_states_fail_their_clips_alone_and_say_so(bench, copied):
+    base = next(copied.path.glob("features/audio/*-frame-*/parts"))
+    [shard] = base.glob(f"*/{FIRST}/c/0/0")
+    shard.chmod(0o644)
+    data = bytearray(shard.read_bytes())
+    data[10] ^= 1
+    shard.write_bytes(bytes(data))
+    bench.extract(copied, without_media(bench.clips))
+    ids = [clip.clip_id for clip in bench.clips]
+    reasons = copied.features("audio", recipe="adapter").ledger(ids).reasons
+    assert any(reason and "cached states are damaged" in reason for reason in reasons)
+
+
 def test_a_second_time_there_is_nothing_to_do(bench, copied, watched):
     bench.extract(copied, bench.every)
     for clips in (bench.every, without_media(bench.every)):
