@@ -1,9 +1,10 @@
-"""Loading features for training: three modalities of 120,625 clips from a store, against numpy.
+"""Loading features for training: three modalities of MER2024's 115,595 clips from a store, against numpy.
 
-The baseline of the same round reads the same bytes with `np.fromfile`, one file a modality. The store is read
-as trainers do, for a shuffled clip list, with the checksum of every chunk verified.
+The baseline of the same round reads the same bytes with `np.fromfile`, one plain file a modality. The store
+is opened anew each time, so its index is read and the checksum of every chunk verified. 1.0 is numpy's time.
 
-    python benchmarks/loading.py --scale 1 --rounds 5
+    python benchmarks/loading.py                                 a tenth of the clips, about a minute
+    python benchmarks/loading.py --clips 115595 --rounds 9
 """
 
 import argparse
@@ -11,102 +12,175 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from real_size import WIDTHS, real_size_store
+from numpy.typing import NDArray
 
-from mer_store.clips.clip_list import ClipList
+from mer_store.spec import Spec
 from mer_store.store.store import Store
-from pipelines.train.choices import FeatureChoice
-from pipelines.train.features import open_features
-from pipelines.train.roster import Roster, make_roster
+from mer_store.store.writer import ClipRows, PartWriter
 
-CLASSES = ("neutral", "anger", "happiness", "sadness", "worry", "surprise")
-LAYERS = {"audio": "18", "visual": "embed", "text": "40"}
+WIDTHS = {"audio": 1024, "visual": 768, "text": 5120}
+LAYER = 18
 TARGET = 1.2
+#: Rows that differ; clip n has row n modulo this many.
+N_ROWS = 4099
+
+Arrays = list[NDArray[Any]]
 
 
-def read_store(path: Path, roster: Roster) -> int:
-    """Read all three modalities as a trainer does; return the bytes."""
-    store = Store.open(path)
-    n_bytes = 0
-    for modality, layers in LAYERS.items():
-        features = open_features(store, modality, FeatureChoice(layers=layers), roster)
-        n_bytes += features.values.nbytes
-    return n_bytes
+@dataclass(frozen=True)
+class Corpus:
+    """A store and plain files of the same features, the files in the order of a shuffled list."""
+
+    store: Path
+    raw: Path
+    stored: list[str]
+    """Clip ids in the order in which they were stored."""
+    shuffled: list[str]
+
+    def read_raw(self) -> Arrays:
+        """Read all with numpy."""
+        return [
+            np.fromfile(self.raw / name, np.float16).reshape(-1, 1, width)
+            for name, width in WIDTHS.items()
+        ]
+
+    def read(self, clip_ids: Sequence[str]) -> Arrays:
+        """Read all from the store, in the order of a list."""
+        store = Store.open(self.store)
+        return [store.features(name).read([LAYER], clip_ids) for name in WIDTHS]
+
+    def read_located(self) -> Arrays:
+        """Read all as trainers do: as it lies on disk, with each clip's row told beside it."""
+        store = Store.open(self.store)
+        return [store.features(name).locate([LAYER], self.shuffled).read() for name in WIDTHS]
+
+    def find(self) -> Arrays:
+        """Open the store, read its index and find every clip in it, but read no features."""
+        store = Store.open(self.store)
+        return [store.features(name).locate([LAYER], self.shuffled).row for name in WIDTHS]
 
 
-def read_raw(folder: Path) -> int:
-    """Read the same bytes with numpy."""
-    return sum(np.fromfile(folder / f"{name}.raw", np.float16).nbytes for name in LAYERS)
+def write_corpus(folder: Path, raw: Path, n_clips: int, part_clips: int) -> Corpus:
+    """Write a store of `n_clips` clips and, where they are missing, the plain files."""
+    ids = [f"samplenew3_{number:08d}" for number in range(n_clips)]
+    order = np.random.default_rng(0).permutation(n_clips)
+    corpus = Corpus(folder / "store", raw, ids, [ids[number] for number in order.tolist()])
+    store = Store.create(corpus.store)
+    raw.mkdir(exist_ok=True)
+    for modality, width in WIDTHS.items():
+        rows = rows_like_embeddings(min(n_clips, N_ROWS), width)
+        write_parts(store, modality, ids, rows, part_clips)
+        if not (raw / modality).exists():
+            rows[order % len(rows)].tofile(raw / modality)
+    return corpus
 
 
-def write_raw(store: Path, roster: Roster, folder: Path) -> None:
-    """Write what the store holds as one file a modality."""
-    opened = Store.open(store)
-    for modality, layers in LAYERS.items():
-        values = open_features(opened, modality, FeatureChoice(layers=layers), roster).values
-        values.tofile(folder / f"{modality}.raw")
+def rows_like_embeddings(n_rows: int, width: int) -> NDArray[np.float16]:
+    """Return rows [n, D] with the spread of a transformer's states."""
+    rng = np.random.default_rng(width)
+    return (rng.standard_normal((n_rows, width), dtype=np.float32) * 0.3).astype(np.float16)
 
 
-def forget_pages(folder: Path) -> None:
-    """Drop a folder's files from the page cache."""
-    os.sync()
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
-
-
-def timed(job: Callable[[], int]) -> tuple[float, int]:
-    """Return seconds and bytes."""
-    started_s = time.perf_counter()
-    n_bytes = job()
-    return time.perf_counter() - started_s, n_bytes
-
-
-def compare(folder: Path, store: Path, roster: Roster, rounds: int, *, cold: bool) -> None:
-    """Print the ratio of the store's time to numpy's, over interleaved rounds."""
-    ours, theirs = [], []
-    jobs = [(ours, lambda: read_store(store, roster)), (theirs, lambda: read_raw(folder))]
-    for number in range(rounds + 1):
-        for times, job in jobs if number % 2 else jobs[::-1]:
-            if cold:
-                forget_pages(folder)
-            seconds, n_bytes = timed(job)
-            if number:  # the first round fills the page cache
-                times.append(seconds)
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    speed = n_bytes / 1e9
-    print(
-        f"{'cold' if cold else 'warm'}: {statistics.median(ratios):.2f} x numpy (target < {TARGET}), "
-        f"rounds {min(ratios):.2f} to {max(ratios):.2f}; {speed / statistics.median(ours):.2f} GB/s against "
-        f"{speed / statistics.median(theirs):.2f}"
+def write_parts(
+    store: Store, modality: str, ids: Sequence[str], rows: NDArray[np.float16], part_clips: int
+) -> None:
+    """Write one modality in parts of so many clips."""
+    spec = Spec(
+        modality, "utterance", "bench", "0", "default", {}, "mean", "float32", "float16", False
     )
+    feature_set = store.ensure(spec)
+    for start in range(0, len(ids), part_clips):
+        with PartWriter(feature_set, [LAYER]) as writer:
+            for number in range(start, min(start + part_clips, len(ids))):
+                row = number % len(rows)
+                writer.add(
+                    ClipRows(
+                        ids[number],
+                        "ok",
+                        digest=f"sha256:{number:064x}",
+                        n_bytes=1,
+                        mtime_ns=1,
+                        layers={LAYER: rows[row : row + 1]},
+                    )
+                )
+            writer.commit()
+
+
+def forget_pages(*folders: Path) -> None:
+    """Drop the files of folders from the page cache."""
+    os.sync()
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                descriptor = os.open(path, os.O_RDONLY)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(descriptor)
+
+
+def check(corpus: Corpus) -> None:
+    """Stop where the store does not give the very bytes of the plain files."""
+    for ours, theirs in zip(corpus.read(corpus.shuffled), corpus.read_raw(), strict=True):
+        if not np.array_equal(ours.view(np.uint16), theirs.view(np.uint16)):
+            raise SystemExit(f"{corpus.store}: the rows differ from those of {corpus.raw}")
+
+
+def compare(corpus: Corpus, n_rounds: int, *, cold: bool) -> None:
+    """Print a row of the table for each job, by interleaved rounds."""
+    jobs: dict[str, Callable[[], Arrays]] = {
+        "np.fromfile": corpus.read_raw,
+        "read, shuffled list": lambda: corpus.read(corpus.shuffled),
+        "read, list as stored": lambda: corpus.read(corpus.stored),
+        "locate and read": corpus.read_located,
+        "open, index, find": corpus.find,
+    }
+    taken_s: dict[str, list[float]] = {name: [] for name in jobs}
+    for number in range(n_rounds):
+        names = list(jobs)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            if cold:
+                forget_pages(corpus.store, corpus.raw)
+            started_s = time.perf_counter()
+            arrays = jobs[name]()
+            taken_s[name].append(time.perf_counter() - started_s)
+            del arrays
+    limit_s = taken_s["np.fromfile"]
+    for name, own_s in taken_s.items():
+        ratios = [own / limit for own, limit in zip(own_s, limit_s, strict=True)]
+        print(
+            f"| {'cold' if cold else 'warm'} | {name} | {statistics.median(ratios):.2f} "
+            f"| {min(ratios):.2f} to {max(ratios):.2f} | {statistics.median(own_s) * 1e3:.0f} "
+            f"| {min(own_s) * 1e3:.0f} |",
+            flush=True,
+        )
 
 
 def main() -> None:
-    """Measure both part sizes, warm and cold."""
+    """Measure each size of part, warm and cold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", type=float, default=0.25, help="1 is 120,625 clips")
+    parser.add_argument("--clips", type=int, default=11_560, help="all of MER2024 are 115,595")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--part-clips", type=int, nargs="+", default=[16384, 1024])
     options = parser.parse_args()
-    for part_clips in options.part_clips:
-        with tempfile.TemporaryDirectory(prefix="mer-store-") as name:
-            folder = Path(name)
-            planted = real_size_store(folder / "planted", options.scale, part_clips)
-            clips = list(ClipList.read(planted.clips).clips)
-            order = np.random.default_rng(0).permutation(len(clips))
-            roster = make_roster([clips[row] for row in order], CLASSES)
-            write_raw(planted.store, roster, folder)
-            n_gb = sum(2 * width for width in WIDTHS.values()) * len(clips) / 1e9
-            print(f"{len(clips)} clips, {n_gb:.2f} GB, parts of {part_clips} clips")
+    n_bytes = options.clips * sum(WIDTHS.values()) * np.dtype(np.float16).itemsize
+    with tempfile.TemporaryDirectory(prefix="mer-store-") as name:
+        for part_clips in options.part_clips:
+            folder = Path(name) / str(part_clips)
+            folder.mkdir()
+            corpus = write_corpus(folder, Path(name) / "raw", options.clips, part_clips)
+            check(corpus)  # and fills the page cache
+            print(
+                f"\n{options.clips} clips, {n_bytes / 1e9:.2f} GB, parts of {part_clips} clips; load of the "
+                f"machine {os.getloadavg()[0]:.1f}; target < {TARGET} x numpy\n\n"
+                f"| cache | job | x numpy | rounds | median ms | best ms |\n|---|---|---:|---|---:|---:|"
+            )
             for cold in (False, True):
-                compare(folder, planted.store, roster, options.rounds, cold=cold)
+                compare(corpus, options.rounds, cold=cold)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ class FeatureSet:
     def read(
         self,
         layers: Sequence[Layer],
-        clip_ids: Sequence[str] | None = None,
+        clip_ids: Sequence[str] | NDArray[np.str_] | None = None,
         dtype: DTypeLike | None = None,
         *,
         verify: bool = True,

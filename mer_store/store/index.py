@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 from mer_store.layers import Layer, layer_from_name, sort_layers
 from mer_store.store.index_rows import (
     Rows,
+    decoded,
     first_of_clip,
     hash_ids,
     in_order,
     joined,
     reasons_text,
     rows_of,
+    same_ids,
 )
 from mer_store.store.ledger import Ledger, Status
 from mer_store.store.record import CommitRecord
 from mer_store.store.shard import ArrayInfo
+
+#: Clips looked up at once: what is made of them on the way stays small.
+_FIND_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -142,12 +147,17 @@ class Index:
     def find(self, clip_ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.int64]:
         """Return each clip's number, -1 where no part speaks of it."""
         found = np.full(len(clip_ids), -1, dtype=np.int64)
-        if not len(self.first) or not len(clip_ids):
-            return found
-        asked = np.array(clip_ids, dtype=np.str_)
-        wanted = hash_ids(asked)
+        for start in range(0, len(found) if len(self.first) else 0, _FIND_BLOCK):
+            block = slice(start, start + _FIND_BLOCK)
+            self._find(np.ascontiguousarray(clip_ids[block], dtype=np.str_), found[block])
+        return found
+
+    def _find(self, asked: NDArray[np.str_], found: NDArray[np.int64]) -> None:
+        """Note in `found` the number of each clip that is there."""
+        hashes = hash_ids(asked)
+        left = np.argsort(hashes)  # searching in ascending order stays in the processor's cache
+        wanted = hashes[left]
         number = np.searchsorted(self.hashes, wanted)
-        left = np.arange(len(wanted))
         while len(left):
             inside = number < len(self.hashes)
             if not inside.all():
@@ -155,10 +165,9 @@ class Index:
             same_hash = self.hashes[number] == wanted
             if not same_hash.all():
                 number, left, wanted = number[same_hash], left[same_hash], wanted[same_hash]
-            same = self.ids(number) == asked[left]
+            same = same_ids(self.rows["clip_id"][self.first[number]], asked[left])
             found[left[same]] = number[same]
             number, left, wanted = number[~same] + 1, left[~same], wanted[~same]
-        return found
 
     @cached_property
     def ok_clips(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -230,11 +239,3 @@ def _served_names(parts: Sequence[PartInfo]) -> tuple[str, ...]:
     layers = sort_layers(layer for part in parts for layer in part.layers)
     tables = sorted({table for part in parts for table in part.tables})
     return (*map(str, layers), *(f"{table}/" for table in tables))
-
-
-def decoded(texts: NDArray[np.bytes_]) -> NDArray[np.str_]:
-    """Turn UTF-8 into text."""
-    try:
-        return texts.astype(np.str_)  # ASCII, at C speed
-    except UnicodeDecodeError:
-        return np.strings.decode(texts, "utf-8")

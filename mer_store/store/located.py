@@ -45,8 +45,8 @@ def locate(
     complete = (serving >= 0).all(axis=0)
     present, serving = known[complete], serving[:, complete]
     media = index.rows["digest"][serving[0]].tolist()
-    places = (index.rows["row_start"][serving[0]], index.rows["part"][serving[0]])
-    on_disk = np.lexsort(places)
+    part = index.rows["part"][serving[0]].astype(np.int64)
+    on_disk = np.argsort((part << 40) + index.rows["row_start"][serving[0]])
     row = np.full(len(number), -1, np.int64)
     row[present[on_disk]] = np.arange(len(present))
     return Located(tuple(layers), row, media, reader, serving[:, on_disk])

@@ -32,7 +32,7 @@ class Reader:
     def single_rows(
         self,
         layers: Sequence[Layer],
-        clip_ids: Sequence[str] | None,
+        clip_ids: Sequence[str] | NDArray[np.str_] | None,
         dtype: DTypeLike | None,
         *,
         verify: bool,
@@ -44,11 +44,13 @@ class Reader:
         self, layers: Sequence[Layer], serving: Serving, dtype: DTypeLike | None, *, verify: bool
     ) -> NDArray[Any]:
         """Return [clips, layers, D]: the rows that `serving` points at."""
-        stored, width = self._array_type(layers, serving)
+        rows = self.index.rows
+        where, starts = rows["part"][serving], rows["row_start"][serving]
+        stored, width = self._array_type(layers, where)
         out = np.empty((serving.shape[1], len(layers), width), stored if dtype is None else dtype)
         for number, layer in enumerate(layers):
             read_single_rows(
-                self.index, self.parts, str(layer), serving[number], out[:, number], verify=verify
+                self.parts, str(layer), where[number], starts[number], out[:, number], verify=verify
             )
         return out
 
@@ -62,7 +64,7 @@ class Reader:
     ) -> list[NDArray[Any]]:
         """Return one [T, layers, D] per clip."""
         serving = self.serving(layers, clip_ids)
-        stored, width = self._array_type(layers, serving)
+        stored, width = self._array_type(layers, self.index.rows["part"][serving])
         lengths = self._lengths(serving)
         out_type = stored if dtype is None else dtype
         outs = [np.empty((n, len(layers), width), out_type) for n in lengths.tolist()]
@@ -79,7 +81,7 @@ class Reader:
         serving = columns[:, numbers]
         where = index.rows["part"][serving]
         _, group = np.unique(where, axis=1, return_inverse=True)
-        for _, positions in by_part(group.reshape(-1).astype(np.int32)):
+        for _, positions in by_part(group.reshape(-1)):
             ordered = positions[np.argsort(index.rows["clip_row"][serving[0, positions]])]
             clip_ids = index.ids(numbers[ordered]).tolist()
             lengths = self._lengths(serving[:, ordered])
@@ -106,7 +108,9 @@ class Reader:
                 reader.copy(start, out[begin:end], verify=verify)
         return out
 
-    def serving(self, names: Sequence[Layer], clip_ids: Sequence[str] | None) -> Serving:
+    def serving(
+        self, names: Sequence[Layer], clip_ids: Sequence[str] | NDArray[np.str_] | None
+    ) -> Serving:
         """Find what serves each name of each clip; no clip ids are all clips that have features, sorted.
 
         Raises
@@ -130,7 +134,7 @@ class Reader:
             serving[row, every] = index.column(str(name))[number[every]]
         lacking = np.flatnonzero((serving < 0).any(axis=0))
         if len(lacking):
-            lacking_ids = [clip_ids[n] for n in lacking.tolist()]
+            lacking_ids = [str(clip_ids[n]) for n in lacking.tolist()]
             raise UsageError(self._what_is_missing(names, lacking_ids, len(clip_ids)))
         return serving
 
@@ -158,12 +162,14 @@ class Reader:
         shared: NDArray[np.int64] = lengths[0]
         return shared
 
-    def _array_type(self, layers: Sequence[Layer], serving: Serving) -> tuple[np.dtype[Any], int]:
-        """Return the type that holds all that is served, and its one width."""
+    def _array_type(
+        self, layers: Sequence[Layer], where: NDArray[np.int32]
+    ) -> tuple[np.dtype[Any], int]:
+        """Return the type that holds all that is in the parts `where` [layers, clips], and its one width."""
         infos = [
             self.index.parts[part].arrays[str(layer)]
-            for layer, rows in zip(layers, serving, strict=True)
-            for part in np.unique(self.index.rows["part"][rows]).tolist()
+            for layer, parts in zip(layers, where, strict=True)
+            for part in np.unique(parts).tolist()
         ]
         if not infos:  # no clip asked for: the shape is that of any part
             names = {str(layer) for layer in layers}

@@ -168,35 +168,43 @@ class ShardReader:
             raise ChunkDamaged(f"{self._part / self._path}: chunk {chunk}: checksum differs", span)
         self._verified[chunk] = True
 
-    # ---- the whole array ---------------------------------------------------------------------------
+    # ---- spans: rows of whole chunks, up to the array's end -----------------------------------------
 
-    def stream(self, *, verify: bool) -> Iterator[tuple[int, Array]]:
-        """Yield (first row, rows) piece by piece; the rows are overwritten by the next piece."""
-        info = self.info
-        n_batch = self._batch_chunks
-        buffer = np.empty((n_batch * self._chunk_rows, *info.shape[1:]), self.dtype)
-        with self._opened() if info.n_rows else nullcontext(-1) as descriptor:
-            for chunk in range(0, info.n_chunks, n_batch):
-                n_chunks = min(n_batch, info.n_chunks - chunk)
-                self._read_chunks(descriptor, chunk, n_chunks, buffer, verify=verify)
-                start = chunk * self._chunk_rows
-                yield start, buffer[: min(n_chunks * self._chunk_rows, info.n_rows - start)]
+    def spans(self, n_bytes: int) -> list[tuple[int, int]]:
+        """Cut the array into runs of rows, each of whole chunks of about so many bytes together."""
+        n_rows, step = self.info.n_rows, max(n_bytes // self._stride, 1) * self._chunk_rows
+        return [(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
-    def read(self, out: Array, *, verify: bool) -> None:
-        """Read the whole array into contiguous `out` of its dtype, with no copy between."""
+    def stream(
+        self, start: int = 0, stop: int | None = None, *, verify: bool
+    ) -> Iterator[tuple[int, Array]]:
+        """Yield (first row, rows) of a span piece by piece; the rows are overwritten by the next piece."""
         info, chunk_rows = self.info, self._chunk_rows
-        if not info.n_rows:
+        stop = info.n_rows if stop is None else stop
+        first, end, n_batch = start // chunk_rows, -(-stop // chunk_rows), self._batch_chunks
+        buffer = np.empty((min(n_batch, end - first) * chunk_rows, *info.shape[1:]), self.dtype)
+        with self._opened() if stop > start else nullcontext(-1) as descriptor:
+            for chunk in range(first, end, n_batch):
+                n_chunks = min(n_batch, end - chunk)
+                self._read_chunks(descriptor, chunk, n_chunks, buffer, verify=verify)
+                row = chunk * chunk_rows
+                yield row, buffer[: min(n_chunks * chunk_rows, stop - row)]
+
+    def read(self, out: Array, start: int = 0, *, verify: bool) -> None:
+        """Read the span of ``len(out)`` rows from `start` into contiguous `out`, with no copy between."""
+        info, chunk_rows = self.info, self._chunk_rows
+        if not len(out):
             return
-        n_whole = info.n_rows // chunk_rows
+        first, n_whole = start // chunk_rows, len(out) // chunk_rows
         with self._opened() as descriptor:
-            for chunk in range(0, n_whole, self._batch_chunks):
-                n_chunks = min(self._batch_chunks, n_whole - chunk)
-                place = out[chunk * chunk_rows : (chunk + n_chunks) * chunk_rows]
-                self._read_chunks(descriptor, chunk, n_chunks, place, verify=verify)
-            if n_whole < info.n_chunks:
+            for done in range(0, n_whole, self._batch_chunks):
+                n_chunks = min(self._batch_chunks, n_whole - done)
+                place = out[done * chunk_rows : (done + n_chunks) * chunk_rows]
+                self._read_chunks(descriptor, first + done, n_chunks, place, verify=verify)
+            if n_left := len(out) - n_whole * chunk_rows:
                 last = np.empty((chunk_rows, *info.shape[1:]), self.dtype)
-                self._read_chunks(descriptor, n_whole, 1, last, verify=verify)
-                out[n_whole * chunk_rows :] = last[: info.n_rows - n_whole * chunk_rows]
+                self._read_chunks(descriptor, first + n_whole, 1, last, verify=verify)
+                out[n_whole * chunk_rows :] = last[:n_left]
 
     @property
     def _batch_chunks(self) -> int:

@@ -95,12 +95,23 @@ class ZarrReader:
     def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
         """Do nothing: zarr reads when it is asked."""
 
-    def stream(self, *, verify: bool) -> Iterator[tuple[int, NDArray[Any]]]:  # noqa: ARG002
-        """Yield (first row, rows) block by block."""
-        for start in range(0, self.info.n_rows, _BLOCK_ROWS):
-            yield start, self._array[start : start + _BLOCK_ROWS]
+    def spans(self, n_bytes: int) -> list[tuple[int, int]]:  # noqa: ARG002
+        """Return all rows as one run: how chunks are cut is zarr's to know."""
+        return [(0, self.info.n_rows)] if self.info.n_rows else []
 
-    def read(self, out: Array, *, verify: bool) -> None:  # noqa: ARG002
-        """Read the whole array into `out`."""
-        if self.info.n_rows:
-            out[...] = self._array[:]
+    def stream(
+        self,
+        start: int = 0,
+        stop: int | None = None,
+        *,
+        verify: bool,  # noqa: ARG002
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield (first row, rows) of a span block by block."""
+        stop = self.info.n_rows if stop is None else stop
+        for row in range(start, stop, _BLOCK_ROWS):
+            yield row, self._array[row : min(row + _BLOCK_ROWS, stop)]
+
+    def read(self, out: Array, start: int = 0, *, verify: bool) -> None:  # noqa: ARG002
+        """Read the span of ``len(out)`` rows from `start` into `out`."""
+        if len(out):
+            out[...] = self._array[start : start + len(out)]
