@@ -3,13 +3,11 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
 
 from extractors.batching import batches
 from extractors.contract import (
@@ -32,6 +30,7 @@ from pipelines.cached import from_cache
 from pipelines.feed import Fetched, feed, one_line, windows
 from pipelines.in_hand import Noted
 from pipelines.interrupt import stop_is_asked
+from pipelines.versions import versions_of
 from pipelines.work import PartReport, PartWork, Tally
 
 Outcome = tuple[str, Origin | None, States | ClipProblem, float]
@@ -88,7 +87,7 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
                     store.ensure(level.spec),
                     level.layers,
                     attempt=level.attempt,
-                    versions=versions(),
+                    versions=versions_of(*VERSIONED),
                 )
             )
             for level in work.levels
@@ -206,11 +205,6 @@ def clip_rows(outcome: Outcome, level: str) -> ClipRows:
     else:
         layers = {layer: vector[None, :] for layer, vector in states.utterance.items()}
     return replace(rows, status="ok", layers=layers, tables=states.tables)
-
-
-def versions() -> Mapping[str, str]:
-    """Versions of what decided or stored the numbers, for the commit record."""
-    return {"python": python_version()} | {name: version(name) for name in VERSIONED}
 
 
 class Stopwatch:

@@ -6,7 +6,6 @@ batch, may round the other way here and there: by one step of float16.)
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -33,8 +32,8 @@ from extractors.contract import (
 )
 from extractors.media.blob import read_blob
 from extractors.models.adapter import AdaptedBlocks, fuse, load_blocks, pool
-from extractors.models.blocks import frame_mask
-from extractors.models.devices import pick_device, pick_dtype
+from extractors.models.blocks import pad_frames
+from extractors.models.devices import arithmetic, pick_device, pick_dtype
 from extractors.models.saved_adapter import load_adapter
 from extractors.models.speech import RATE_HZ, open_model
 from mer_store.errors import UsageError
@@ -216,29 +215,16 @@ class AdaptedExtractor:
             given: dict[Layer, Tensor] = {FUSED: fuse(weight.cpu(), pooled)}
             given.update(zip(self._saved.facts.layers, pooled.unbind(dim=1), strict=True))
             return split_batch(given, {}, [1] * len(clips), want)
-        lengths = [len(clip) for clip in clips]
-        frames = np.zeros((len(clips), max(lengths), clips[0].shape[1]), np.float32)
-        for row, clip in zip(frames, clips, strict=True):
-            row[: len(clip)] = clip
-        real = None
-        if min(lengths) < max(lengths):
-            real = frame_mask(torch.tensor(lengths), max(lengths)).to(self._device)
-        with self._arithmetic():
-            layers: dict[Layer, Tensor] = dict(
-                self._blocks(torch.from_numpy(frames).to(self._device), real)
-            )
+        frames, real = pad_frames(clips)
+        real = None if real is None else real.to(self._device)
+        with arithmetic(self._device, self._dtype):
+            layers: dict[Layer, Tensor] = dict(self._blocks(frames.to(self._device), real))
         layers = {layer: values.float() for layer, values in layers.items()}
         each = [layers[n] for n in self._saved.facts.layers]
         layers[FUSED] = torch.einsum("l,lbtd->btd", weight, torch.stack(each))
         pooled_layers = {layer: pool(layers[layer], real) for layer in want.utterance}
+        lengths = [len(clip) for clip in clips]
         return split_batch(pooled_layers, {n: layers[n] for n in want.frame}, lengths, want)
-
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self._dtype != torch.float32:
-            return torch.autocast(self._device.type, dtype=self._dtype)
-        if self._device.type == "cuda":
-            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        return nullcontext()
 
 
 def _refuse_others(request: ExtractorRequest, base: Mapping[str, Any]) -> None:

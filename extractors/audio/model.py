@@ -4,8 +4,6 @@ Shape letters: B waveforms in a batch, N samples and T frames of the longest, D 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 
 from extractors.contract import Floats
 from extractors.models.blocks import final_layer, first_states, frame_mask, run_blocks
+from extractors.models.devices import arithmetic
 from extractors.models.speech import RATE_HZ, SpeechModel
 
 #: Samples of a batch that the convolutions see at once: bounds memory, changes nothing else.
@@ -53,7 +52,7 @@ class HiddenStates:
             `real` says which frames are no padding, bool [B, T]; it is None where none is.
         """
         encoder, highest = self._model.encoder, max(layers)
-        with self._arithmetic():
+        with arithmetic(self._device, self._dtype):
             samples, real = self._pad(waveforms)
             states = first_states(encoder, self._front(samples), real)
             if 0 in layers:
@@ -63,13 +62,6 @@ class HiddenStates:
                 if layer in layers:
                     is_last = layer == self._facts.n_layers
                     yield layer, final_layer(encoder, states) if is_last else states, real
-
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        if self._dtype != torch.float32:
-            return torch.autocast(self._device.type, dtype=self._dtype)
-        if self._device.type == "cuda":
-            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        return nullcontext()
 
     def _pad(self, waveforms: Sequence[Floats]) -> tuple[Tensor, Tensor | None]:
         """Return samples [B, N], filled up with zeros, and which frames are real."""

@@ -8,16 +8,30 @@ Shape letters: B sequences in a batch, T frames of the longest, D width.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
 def frame_mask(n_frames: Tensor, longest: int) -> Tensor:
     """Return which frames are real, bool [B, T], for sequences of `n_frames` [B] padded to `longest`."""
     return torch.arange(longest, device=n_frames.device) < n_frames[:, None]
+
+
+def pad_frames(clips: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor | None]:
+    """Return frames [B, T, D] of clips [T, D], filled up with zeros, and which are real, None for all."""
+    lengths = [len(clip) for clip in clips]
+    frames = np.zeros((len(clips), max(lengths), clips[0].shape[1]), np.float32)
+    for row, clip in zip(frames, clips, strict=True):
+        row[: len(clip)] = clip
+    real = None
+    if min(lengths) < max(lengths):
+        real = frame_mask(torch.tensor(lengths), max(lengths))
+    return torch.from_numpy(frames), real
 
 
 def first_states(encoder: nn.Module, projected: Tensor, real: Tensor | None) -> Tensor:

@@ -1,5 +1,8 @@
 """Where a model computes, and in which arithmetic."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
 from mer_store.errors import UsageError
@@ -33,6 +36,18 @@ def pick_device(asked: str) -> torch.device:
             f"device {asked!r}: torch sees {n_devices} GPUs here ({why}); use --device cpu"
         )
     return torch.device("cuda", index)
+
+
+def arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Return the context in which a model computes.
+
+    Half precision is by autocast; in float32 a GPU's TF32 is off.
+    """
+    if dtype != torch.float32:
+        return torch.autocast(device.type, dtype=dtype)
+    if device.type == "cuda":
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return nullcontext()
 
 
 def pick_dtype(device: torch.device, asked: str) -> tuple[torch.dtype, str]:

@@ -1,11 +1,13 @@
 """Pictures of a store's features, as PNG bytes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mer_store.layers import Layer
-from pipelines.pictures import INK, png
+from pipelines.pictures import BAD, GOOD, INK, PALE, WARM, png
 
 
 def draw_layer_over_time(
@@ -59,4 +61,29 @@ def draw_similarity(features: dict[str, NDArray[np.floating]]) -> bytes:
         axis.set_xlabel("clip")
     axes[0].set_ylabel("clip")
     figure.colorbar(image, ax=list(axes), shrink=0.8, label="cosine similarity about the mean")
+    return png(figure)
+
+
+def draw_coverage(names: Sequence[str], counts: NDArray[np.int_], statuses: Sequence[str]) -> bytes:
+    """Draw how many clips of each feature set have which outcome.
+
+    Parameters
+    ----------
+    counts
+        [feature sets, statuses]
+    """
+    figure = Figure(figsize=(8, 0.5 * len(names) + 1.0))
+    axis = figure.subplots()
+    left = np.zeros(len(names))
+    colours = {"ok": GOOD, "empty": WARM, "failed": BAD, "missing": PALE}
+    for column, status in enumerate(statuses):
+        bars = axis.barh(names, counts[:, column], left=left, color=colours[status], label=status)
+        axis.bar_label(
+            bars, [str(n) if n else "" for n in counts[:, column]], label_type="center", fontsize=9
+        )
+        left += counts[:, column]
+    axis.invert_yaxis()
+    axis.set_xlabel("clips")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(ncols=len(statuses), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return png(figure)

@@ -20,9 +20,8 @@ from mer_store.store.feature_set import FeatureSet
 from mer_store.store.ledger import Status
 from mer_store.store.store import Store
 from mer_store.store.summary import summarise
-from pipelines.demo.figures import draw_layer_over_time, draw_similarity
+from pipelines.demo.figures import draw_coverage, draw_layer_over_time, draw_similarity
 from pipelines.pictures import embed
-from pipelines.report.figures import draw_coverage
 from pipelines.report.html import STYLE
 
 STATUSES = ("ok", "empty", "failed")

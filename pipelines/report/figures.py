@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from pipelines.pictures import BAD, GOOD, INK, PALE, WARM, png
 
@@ -79,31 +78,6 @@ def draw_layer_weights(weights: Sequence[Mapping[str, Any]]) -> bytes:
     axis.axhline(0, color=INK, linewidth=0.8)
     axis.set_xticks(places, names, parse_math=False)
     axis.set_xlabel("layer")
-    return png(figure)
-
-
-def draw_coverage(names: Sequence[str], counts: NDArray[np.int_], statuses: Sequence[str]) -> bytes:
-    """Draw how many clips of each feature set have which outcome.
-
-    Parameters
-    ----------
-    counts
-        [feature sets, statuses]
-    """
-    figure = Figure(figsize=(8, 0.5 * len(names) + 1.0))
-    axis = figure.subplots()
-    left = np.zeros(len(names))
-    colours = {"ok": GOOD, "empty": WARM, "failed": BAD, "missing": PALE}
-    for column, status in enumerate(statuses):
-        bars = axis.barh(names, counts[:, column], left=left, color=colours[status], label=status)
-        axis.bar_label(
-            bars, [str(n) if n else "" for n in counts[:, column]], label_type="center", fontsize=9
-        )
-        left += counts[:, column]
-    axis.invert_yaxis()
-    axis.set_xlabel("clips")
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(ncols=len(statuses), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     return png(figure)
 
 

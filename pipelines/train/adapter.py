@@ -147,7 +147,8 @@ def _fit(
     run.path.mkdir(exist_ok=True)
     weight = clip_weights(roster, settings.pseudo_weight, balanced=False)
     models = [AdapterLane(maker.model(lane), lane, settings) for lane in lanes]
-    with Epochs(run, n_epochs, TrainingState({}, {}, *models)) as epochs:
+    state = TrainingState({}, {}, *(model.state for model in models))
+    with Epochs(run, n_epochs, state) as epochs:
         for epoch in epochs:
             losses, scores = [], []
             for model in models:

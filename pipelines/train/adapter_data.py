@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from extractors.models.blocks import pad_frames
 from mer_store.errors import UsageError
 from mer_store.layers import describe_layers
 from mer_store.store.store import Store
@@ -110,13 +111,7 @@ class CachedStates:
             return torch.from_numpy(pooled.astype(np.float32)), None
         ids = [self.features.clip_ids[row] for row in rows.tolist()]
         clips = self.features.feature_set.ragged(self.features.layers, ids, np.float32)
-        lengths = [len(clip) for clip in clips]
-        padded = torch.zeros(len(clips), max(lengths), clips[0].shape[2])
-        for place, clip in zip(padded, clips, strict=True):
-            place[: len(clip)] = torch.from_numpy(clip[:, 0])
-        if min(lengths) == max(lengths):
-            return padded, None
-        return padded, torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+        return pad_frames([clip[:, 0] for clip in clips])
 
     def batches(self, batches: Sequence[Rows]) -> Iterator[Batch]:
         """Yield batches on the device; the next one is read while one is computed with."""

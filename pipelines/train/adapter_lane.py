@@ -1,7 +1,7 @@
 """One lane of the adapter's training: its model, its optimiser, its batches, the epoch it keeps."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from extractors.models.devices import arithmetic, pick_dtype
 from pipelines.lines import line_options
 from pipelines.train.adapter_data import CachedStates
 from pipelines.train.adapter_model import AdapterModel, adapter_losses
@@ -45,7 +46,8 @@ class AdapterLane:
         return self.model.head.layer_weights.device
 
     def _arithmetic(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda")
+        dtype, _ = pick_dtype(self._device, "auto")
+        return arithmetic(self._device, dtype)
 
     def batches(self, epoch: int) -> list[Rows]:
         """Return the clips of each batch of an epoch, and start the epoch's masks."""
@@ -103,17 +105,10 @@ class AdapterLane:
         return trained if self._best is None else int(self._best.epoch) + 1
 
     @property
-    def _state(self) -> TrainingState:
+    def state(self) -> TrainingState:
+        """What a checkpoint keeps of it."""
         others = [] if self._best is None else [self._best]
         return TrainingState({"model": self.model}, {"adam": self._adam}, *others)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all of it by name, for a checkpoint."""
-        return self._state.tensors()
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` returned."""
-        self._state.restore(tensors)
 
 
 def predict_lanes(

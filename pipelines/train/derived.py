@@ -3,8 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from mer_store.store.ledger import Ledger, Status
 from mer_store.store.store import Store
 from mer_store.store.writer import ClipRows, PartWriter
 from pipelines.lines import line_options
+from pipelines.versions import versions_of
 
 Compute = Callable[[NDArray[Any]], Mapping[Layer, NDArray[Any]]]
 """From rows [n, L, D] of the base's layers to [n, D'] for each derived layer."""
@@ -123,7 +122,7 @@ def _write_part(
 ) -> None:  # fmt: skip
     ok = rows[status[rows] == Status.OK]
     arrays = _compute(derivation, [source.clip_ids[row] for row in ok.tolist()])
-    with PartWriter(target, derivation.layers, last_attempt + 1, versions()) as writer:
+    with PartWriter(target, derivation.layers, last_attempt + 1, versions_of(*VERSIONED)) as writer:
         for clip in _clips(source, status, rows, derivation, arrays):
             writer.add(clip)
         writer.commit()
@@ -175,8 +174,3 @@ def _clips(
 
 def _known(value: np.int64) -> int | None:
     return int(value) if value >= 0 else None
-
-
-def versions() -> Mapping[str, str]:
-    """Versions of what decided or stored the numbers, for the commit record."""
-    return {"python": python_version()} | {name: version(name) for name in VERSIONED}

@@ -144,7 +144,7 @@ def _fit(
     """Train every variant in every lane, in one pass over the data; stacks hold variants of one shape."""
     run.path.mkdir(exist_ok=True)
     stacks = FusionStack.build(variants, settings, inputs, lanes)
-    state = TrainingState({}, {}, *stacks)
+    state = TrainingState({}, {}, *(stack.state for stack in stacks))
     weight = clip_weights(
         roster, settings.pseudo_weight, balanced=settings.class_weight == "balanced"
     )

@@ -1,10 +1,9 @@
 """A stack of fusion models in training: those of one shape and learning rate, in all lanes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,7 +13,7 @@ from pipelines.train.fusion_data import Inputs
 from pipelines.train.fusion_model import Fusions, FusionShape, drop_modalities
 from pipelines.train.lanes import Lane
 from pipelines.train.roster import Roster, Rows
-from pipelines.train.scores import weighted_f1
+from pipelines.train.scores import choice_scores
 from pipelines.train.selection import BestEpochs
 from pipelines.train.stacked import Noise, cross_entropy, lane_streams, mean_loss, spread
 
@@ -104,17 +103,10 @@ class FusionStack:
 
     def choose(self, epoch: int, inputs: Inputs, roster: Roster) -> float:
         """Score every model on the clips that choose its epoch, keep what improved; return the mean score."""
-        q = len(self.variants)
-        wanted = np.unique(np.concatenate([lane.choose for lane in self._lanes]))
-        logits, _ = self.predict(inputs, wanted)
-        scores = []
-        for number, lane in enumerate(self._lanes):
-            own = np.searchsorted(wanted, lane.choose)
-            predicted = logits[number * q : (number + 1) * q, own].argmax(axis=-1)
-            scores.append(weighted_f1(roster.label[lane.choose], predicted, len(roster.classes)))
+        scores = choice_scores(roster, self._lanes, lambda rows: self.predict(inputs, rows)[0])
         if self._best is not None:
-            self._best.offer(epoch, torch.from_numpy(np.concatenate(scores)).float())
-        return float(np.mean(scores))
+            self._best.offer(epoch, torch.from_numpy(scores).float())
+        return float(scores.mean())
 
     def take_chosen(self) -> None:
         """Put the chosen epochs' parameters into the models."""
@@ -142,14 +134,7 @@ class FusionStack:
         return logits.numpy(), torch.cat([alpha.cpu() for _, alpha in parts], dim=1).numpy()
 
     @property
-    def _state(self) -> TrainingState:
+    def state(self) -> TrainingState:
+        """What a checkpoint keeps of it."""
         others = [] if self._best is None else [self._best]
         return TrainingState({"fusions": self.model}, {"adam": self._adam}, *others)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return all of it by name, for a checkpoint."""
-        return self._state.tensors()
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` returned."""
-        self._state.restore(tensors)

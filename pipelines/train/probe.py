@@ -31,7 +31,7 @@ from pipelines.train.predictions import Predictions, from_logits
 from pipelines.train.probe_model import Probes, ProbeShape
 from pipelines.train.roster import Roster, Rows, clip_weights, make_roster, read_roster
 from pipelines.train.run_folder import RunFolder
-from pipelines.train.scores import summarise_scores, weighted_f1
+from pipelines.train.scores import choice_scores, summarise_scores
 from pipelines.train.selection import BestEpochs
 from pipelines.train.stacked import (
     Noise,
@@ -95,6 +95,10 @@ class _Bench:
     """[n, L, D] on the device."""
     model: Probes
 
+    def logits(self, clips: Rows) -> NDArray[Any]:
+        """Return [S, n, C] of some clips of the roster, all of which have features."""
+        return self.model.predict(self.values, self.features.row[clips]).numpy()
+
 
 def train(job: Job) -> RunFolder:
     """Train the probes of all folds, repeats and layers together. Returns the finished run."""
@@ -138,7 +142,7 @@ def train(job: Job) -> RunFolder:
                 "loss": total.item() / (n_batches * len(lanes) * q)
             }
             if settings.selection != "last":
-                scores = _choose_scores(bench)
+                scores = torch.from_numpy(choice_scores(roster, lanes, bench.logits)).float()
                 best.offer(epoch, scores)
                 facts["weighted_f1"] = scores.mean().item()
             if model.layer_sum is not None:
@@ -191,18 +195,6 @@ def _build(
     return Probes(
         shape, standardise, settings.dropout, start, lane_streams(lanes, shape.n_variants)
     )
-
-
-def _choose_scores(bench: _Bench) -> torch.Tensor:
-    """Return [S]: weighted F1 on the clips that choose the epoch."""
-    q, scores, label = bench.model.shape.n_variants, [], bench.roster.label
-    wanted = np.unique(np.concatenate([lane.choose for lane in bench.lanes]))
-    logits = bench.model.predict(bench.values, bench.features.row[wanted])
-    for number, lane in enumerate(bench.lanes):
-        own = np.searchsorted(wanted, lane.choose)
-        predicted = logits[number * q : (number + 1) * q, own].argmax(dim=-1).numpy()
-        scores.append(weighted_f1(label[lane.choose], predicted, len(bench.roster.classes)))
-    return torch.from_numpy(np.concatenate(scores)).float()
 
 
 def _variant_logits(model: Probes, values: torch.Tensor, row: Rows) -> list[NDArray[Any]]:

@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from platform import python_version
 from typing import TYPE_CHECKING, Any
 
 from mer_store.errors import MerStoreError, UsageError
@@ -20,6 +18,7 @@ from pipelines.train.predictions import FILE as PREDICTIONS
 from pipelines.train.predictions import Predictions
 from pipelines.train.roster import Roster, Rows
 from pipelines.train.settings import read_settings, to_toml, to_values
+from pipelines.versions import versions_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,7 +171,7 @@ class RunFolder:
             "task": self.task,
             **summary,
             "inputs": self.inputs,
-            "versions": {"python": python_version()} | {name: version(name) for name in VERSIONED},
+            "versions": versions_of(*VERSIONED),
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         self._write(SUMMARY, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")

@@ -1,6 +1,6 @@
 """Scores: weighted F1, F1 by class, confusion."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,26 @@ def weighted_f1(label: Rows, predicted: NDArray[np.int64], n_classes: int) -> ND
     f1 = 2 * true_positive / np.maximum(n_predicted + n_label, 1)
     scores: NDArray[np.float64] = f1 @ (n_label / max(len(label), 1))
     return scores
+
+
+def choice_scores(
+    roster: Roster, lanes: Sequence[Lane], predict: Callable[[Rows], NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    """Return [S]: weighted F1 of each of the K * Q models on the clips that choose its epoch.
+
+    Parameters
+    ----------
+    predict
+        From clips [n] to the logits [S, n, C] of all models; called once, for the clips of all lanes.
+    """
+    wanted = np.unique(np.concatenate([lane.choose for lane in lanes]))
+    logits = predict(wanted)
+    q, scores = len(logits) // len(lanes), []
+    for number, lane in enumerate(lanes):
+        own = np.searchsorted(wanted, lane.choose)
+        predicted = logits[number * q : (number + 1) * q, own].argmax(axis=-1)
+        scores.append(weighted_f1(roster.label[lane.choose], predicted, len(roster.classes)))
+    return np.concatenate(scores)
 
 
 def summarise_scores(
