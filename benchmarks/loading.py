@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.spec import Spec
+from mer_store.store.asked import Asked
 from mer_store.store.store import Store
 from mer_store.store.writer import ClipRows, PartWriter
 
@@ -57,13 +58,13 @@ class Corpus:
 
     def read_located(self) -> Arrays:
         """Read all as trainers do: as it lies on disk, with each clip's row told beside it."""
-        store = Store.open(self.store)
-        return [store.features(name).locate([LAYER], self.shuffled).read() for name in WIDTHS]
+        store, asked = Store.open(self.store), Asked.of(self.shuffled)
+        return [store.features(name).locate([LAYER], asked).read() for name in WIDTHS]
 
     def find(self) -> Arrays:
         """Open the store, read its index and find every clip in it, but read no features."""
-        store = Store.open(self.store)
-        return [store.features(name).locate([LAYER], self.shuffled).row for name in WIDTHS]
+        store, asked = Store.open(self.store), Asked.of(self.shuffled)
+        return [store.features(name).locate([LAYER], asked).row for name in WIDTHS]
 
 
 def write_corpus(folder: Path, raw: Path, n_clips: int, part_clips: int) -> Corpus:

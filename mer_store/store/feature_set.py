@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.layers import Layer
 from mer_store.spec import Spec
+from mer_store.store.asked import ClipIds
 from mer_store.store.commit import read_record
 from mer_store.store.index import Index
 from mer_store.store.index_file import Signatures, load_index, save_index
@@ -196,9 +197,7 @@ class FeatureSet:
         """Read all rows of each clip: one [T, layers, D] per clip. Parameters and errors as for `read`."""
         return self._reader.runs(layers, clip_ids, dtype, verify=verify)
 
-    def locate(
-        self, layers: Sequence[Layer], clip_ids: Sequence[str] | NDArray[np.str_]
-    ) -> Located:
+    def locate(self, layers: Sequence[Layer], clip_ids: ClipIds) -> Located:
         """Find which of many clips have all of `layers`, and read those as they lie on disk.
 
         The fastest way to all of a layer: clips that lack one are told apart, not an error.

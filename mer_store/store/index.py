@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.layers import Layer, layer_from_name, sort_layers
+from mer_store.store.asked import Asked, ClipIds
 from mer_store.store.index_rows import (
     Rows,
     decoded,
     first_of_clip,
-    hash_ids,
     in_order,
     joined,
     reasons_text,
@@ -144,30 +144,36 @@ class Index:
         """Layers that any part holds, numbers before names."""
         return tuple(layer_from_name(name) for name in self.names if not name.endswith("/"))
 
-    def find(self, clip_ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.int64]:
+    def find(self, clip_ids: ClipIds) -> NDArray[np.int64]:
         """Return each clip's number, -1 where no part speaks of it."""
-        found = np.full(len(clip_ids), -1, dtype=np.int64)
-        for start in range(0, len(found) if len(self.first) else 0, _FIND_BLOCK):
-            block = slice(start, start + _FIND_BLOCK)
-            self._find(np.ascontiguousarray(clip_ids[block], dtype=np.str_), found[block])
+        asked = Asked.of(clip_ids)
+        found = np.empty(len(asked), dtype=np.int64)
+        found[asked.place] = self.find_sorted(asked)
         return found
 
-    def _find(self, asked: NDArray[np.str_], found: NDArray[np.int64]) -> None:
+    def find_sorted(self, asked: Asked) -> NDArray[np.int64]:
+        """Return the number of each of ``asked.ids``, -1 where no part speaks of it."""
+        found = np.full(len(asked), -1, dtype=np.int64)
+        for start in range(0, len(asked) if len(self.first) else 0, _FIND_BLOCK):
+            block = slice(start, start + _FIND_BLOCK)
+            self._find(asked.ids[block], asked.hashes[block], found[block])
+        return found
+
+    def _find(
+        self, ids: NDArray[np.str_], wanted: NDArray[np.uint64], found: NDArray[np.int64]
+    ) -> None:
         """Note in `found` the number of each clip that is there."""
-        hashes = hash_ids(asked)
-        left = np.argsort(hashes)  # searching in ascending order stays in the processor's cache
-        wanted = hashes[left]
+        place = np.arange(len(ids))
         number = np.searchsorted(self.hashes, wanted)
-        while len(left):
-            inside = number < len(self.hashes)
-            if not inside.all():
-                number, left, wanted = number[inside], left[inside], wanted[inside]
-            same_hash = self.hashes[number] == wanted
-            if not same_hash.all():
-                number, left, wanted = number[same_hash], left[same_hash], wanted[same_hash]
-            same = same_ids(self.rows["clip_id"][self.first[number]], asked[left])
-            found[left[same]] = number[same]
-            number, left, wanted = number[~same] + 1, left[~same], wanted[~same]
+        while len(wanted):
+            fits = number < len(self.hashes)
+            fits[fits] = self.hashes[number[fits]] == wanted[fits]
+            if not fits.all():
+                number, ids, wanted, place = number[fits], ids[fits], wanted[fits], place[fits]
+            same = same_ids(self.rows["clip_id"][self.first[number]], ids)
+            found[place[same]] = number[same]
+            other = ~same
+            number, ids, wanted, place = number[other] + 1, ids[other], wanted[other], place[other]
 
     @cached_property
     def ok_clips(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.store.index import Index, PartInfo
 from mer_store.store.layout import FILE_MODE, make_folder
+from mer_store.store.shard import crc_of
 
 _MAGIC = b"mer-store index 1\n"
 _ALIGN = 64
@@ -44,9 +44,7 @@ def _pieces(index: Index, signatures: Signatures) -> list[Any]:
     described, pieces, place = [], [], 0
     for name, column in columns.items():
         data = column.reshape(-1).view(np.uint8)
-        described.append(
-            [name, _dtype_values(column.dtype), column.shape, place, google_crc32c.value(data)]
-        )
+        described.append([name, _dtype_values(column.dtype), column.shape, place, crc_of(data)])
         padding = bytes(-column.nbytes % _ALIGN)
         pieces += [data.data, padding]
         place += column.nbytes + len(padding)
@@ -58,7 +56,7 @@ def _pieces(index: Index, signatures: Signatures) -> list[Any]:
     }
     header = json.dumps(values, separators=(",", ":")).encode()
     header += b" " * (-(len(_MAGIC) + 16 + len(header)) % _ALIGN)
-    lengths = len(header).to_bytes(8, "little") + google_crc32c.value(header).to_bytes(8, "little")
+    lengths = len(header).to_bytes(8, "little") + crc_of(header).to_bytes(8, "little")
     return [_MAGIC, lengths, header, *pieces]
 
 
@@ -79,9 +77,7 @@ def _parse(data: NDArray[np.uint8]) -> tuple[Index, Signatures] | None:
     head = data[:start].tobytes()
     n_header = int.from_bytes(head[-16:-8], "little")
     header = data[start : start + n_header].tobytes()
-    if head[: len(_MAGIC)] != _MAGIC or google_crc32c.value(header) != int.from_bytes(
-        head[-8:], "little"
-    ):
+    if head[: len(_MAGIC)] != _MAGIC or crc_of(header) != int.from_bytes(head[-8:], "little"):
         return None
     values = json.loads(header)
     body = data[start + n_header :]
@@ -94,7 +90,7 @@ def _parse(data: NDArray[np.uint8]) -> tuple[Index, Signatures] | None:
         )
         n_bytes = int(np.prod(shape)) * dtype.itemsize
         column = body[place : place + n_bytes]
-        if len(column) != n_bytes or google_crc32c.value(column) != crc:
+        if len(column) != n_bytes or crc_of(column) != crc:
             return None
         columns[name] = column.view(dtype).reshape(shape)
     parts = tuple(PartInfo.from_values(part) for part in values["parts"])

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mer_store.layers import Layer
+from mer_store.store.asked import Asked, ClipIds
 from mer_store.store.reader import Reader, Serving
 
 
@@ -18,11 +20,16 @@ class Located:
     layers: tuple[Layer, ...]
     row: NDArray[np.int64]
     """[clips]: place of a clip's row in what `read` returns, -1 for a clip that lacks a layer."""
-    media: list[bytes]
-    """Digest of the media that each clip with rows was extracted from, in the order of the list."""
     reader: Reader
     serving: Serving
     """[layers, n]: rows of the index, as they lie on disk."""
+
+    @cached_property
+    def media(self) -> list[bytes]:
+        """Digest of the media that each clip with rows was extracted from, in the order of the list."""
+        rows = self.serving[0][self.row[self.there]]
+        digests: list[bytes] = self.reader.index.rows["digest"][rows].tolist()
+        return digests
 
     @property
     def there(self) -> NDArray[np.bool_]:
@@ -34,19 +41,16 @@ class Located:
         return self.reader.rows_at(self.layers, self.serving, dtype, verify=verify)
 
 
-def locate(
-    reader: Reader, layers: Sequence[Layer], clip_ids: Sequence[str] | NDArray[np.str_]
-) -> Located:
+def locate(reader: Reader, layers: Sequence[Layer], clip_ids: ClipIds) -> Located:
     """Find the clips that have all of `layers`; the others are no error."""
-    index = reader.index
-    number = index.find(clip_ids)
+    index, asked = reader.index, Asked.of(clip_ids)
+    number = index.find_sorted(asked)
     known = np.flatnonzero(number >= 0)
     serving = np.stack([index.column(str(layer))[number[known]] for layer in layers])
     complete = (serving >= 0).all(axis=0)
-    present, serving = known[complete], serving[:, complete]
-    media = index.rows["digest"][serving[0]].tolist()
-    part = index.rows["part"][serving[0]].astype(np.int64)
-    on_disk = np.argsort((part << 40) + index.rows["row_start"][serving[0]])
-    row = np.full(len(number), -1, np.int64)
-    row[present[on_disk]] = np.arange(len(present))
-    return Located(tuple(layers), row, media, reader, serving[:, on_disk])
+    place, serving = asked.place[known[complete]], serving[:, complete]
+    first = index.rows[["part", "row_start"]][serving[0]]
+    on_disk = np.argsort((first["part"].astype(np.int64) << 40) + first["row_start"])
+    row = np.full(len(asked), -1, np.int64)
+    row[place[on_disk]] = np.arange(len(place))
+    return Located(tuple(layers), row, reader, serving[:, on_disk])

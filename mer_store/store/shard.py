@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
 import numpy as np
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 #: Rows of an inner chunk of a layer; arrays of few bytes a row (offsets, side tables) take more.
@@ -80,6 +80,11 @@ def shard_index(info: ArrayInfo) -> bytes:
     return data + crc_bytes(data)
 
 
+def crc_of(data: bytes | NDArray[Any]) -> int:
+    """Return the crc32c of some bytes."""
+    return crc32c(data if isinstance(data, bytes) else data.data)
+
+
 def crc_bytes(data: bytes | NDArray[Any]) -> bytes:
     """Return the crc32c of some bytes as Zarr stores it."""
-    return int(google_crc32c.value(data)).to_bytes(CRC_BYTES, "little")
+    return crc_of(data).to_bytes(CRC_BYTES, "little")

@@ -7,14 +7,13 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store.layout import open_inside, reading
 from mer_store.store.mappings import MAPPINGS, Mapping
-from mer_store.store.shard import CRC_BYTES, ArrayInfo, shard_index, shard_path
+from mer_store.store.shard import CRC_BYTES, ArrayInfo, crc_of, shard_index, shard_path
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -162,7 +161,7 @@ class ShardReader:
             self._check(chunk, data[place:end], data[end : end + CRC_BYTES].tobytes())
 
     def _check(self, chunk: int, data: Array, crc: bytes) -> None:
-        if google_crc32c.value(data) != int.from_bytes(crc, "little"):
+        if crc_of(data) != int.from_bytes(crc, "little"):
             first = chunk * self._chunk_rows
             span = (first, min(first + self._chunk_rows, self.info.n_rows))
             raise ChunkDamaged(f"{self._part / self._path}: chunk {chunk}: checksum differs", span)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipelines.train.stacked import scale_of
 from pipelines.train.streams import stream
 
 #: CLIP's own limit (Radford et al. 2021): logits are scaled by no more than this.
 MAX_SCALE = 100.0
-STD_FLOOR = 1e-5
 #: Rows that are widened to float at a time.
 PIECE_ROWS = 4096
 
@@ -44,7 +44,7 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator) -> tuple[nn.Param
 
 
 class Standardise(nn.Module):
-    """Shifts and scales each feature to mean 0 and variance 1 over the pairs trained on."""
+    """Shifts and scales each feature to mean 0 and variance 1 over the pairs trained on; what never varies becomes 0."""
 
     mean: Tensor
     scale: Tensor
@@ -65,7 +65,7 @@ class Standardise(nn.Module):
         for piece in pieces:
             squares = squares + (values[piece].double() - mean).square().sum(dim=0)
         self.mean.copy_(mean)
-        self.scale.copy_(1 / (squares / len(rows)).sqrt().clamp_min(STD_FLOOR))
+        self.scale.copy_(scale_of((squares / len(rows)).sqrt()))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, D] -> [B, D] in float32."""

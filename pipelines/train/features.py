@@ -135,7 +135,7 @@ def open_features(
         See `find_features`; or none of the roster's clips has them.
     """
     feature_set, layers = find_features(store, modality, level, choice)
-    located = feature_set.locate(layers, roster.ids)
+    located = feature_set.locate(layers, roster.asked)
     if not located.there.any():
         raise UsageError(
             f"{store.path}: {modality}/{feature_set.name} has layers {describe_layers(layers)} of none of "

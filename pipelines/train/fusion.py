@@ -84,10 +84,9 @@ class Settings(ProtocolSettings):
         known = set(self.modalities) <= set(MODALITIES) and len(set(self.modalities)) > 0
         require(known, "modalities", f"some of {', '.join(MODALITIES)}", ", ".join(self.modalities))
         require(0 <= self.dropout < 1, "dropout", "from 0 to below 1", self.dropout)
-        require(0 <= self.modality_dropout < 1, "modality_dropout", "from 0 to below 1", "")
-        require(
-            min(self.epochs, self.batch, self.depth) >= 1, "epochs, batch, depth", "1 or more", 0
-        )
+        require(0 <= self.modality_dropout < 1, "modality_dropout", "from 0 to below 1", self.modality_dropout)
+        for name in ("epochs", "batch", "depth"):
+            require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
 
     def choice(self, modality: str) -> FeatureChoice:
         """Return which features of a modality are read."""

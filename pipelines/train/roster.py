@@ -13,6 +13,7 @@ from mer_store.clips.clip import Clip
 from mer_store.clips.clip_list import ClipList
 from mer_store.clips.words import CLASS_OF_WORD
 from mer_store.errors import UsageError
+from mer_store.store.asked import Asked
 from pipelines.train.choices import ProtocolSettings
 
 Rows = NDArray[np.int64]
@@ -41,6 +42,11 @@ class Roster:
     def ids(self) -> NDArray[np.str_]:
         """[clips]: `clip_ids` as an array."""
         return np.array(self.clip_ids, np.str_)
+
+    @cached_property
+    def asked(self) -> Asked:
+        """The clips, ready to be looked up in any number of feature sets."""
+        return Asked.of(self.ids)
 
     @property
     def scored(self) -> NDArray[np.bool_]:

@@ -154,9 +154,7 @@ class Standardise(nn.Module):
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
-        self.register_buffer(
-            "scale", torch.where(std > STD_FLOOR, 1 / std.clamp_min(STD_FLOOR), 0.0)
-        )
+        self.register_buffer("scale", scale_of(std))
 
     @classmethod
     def fit(cls, values: Tensor, row: Rows, lanes: Sequence[Lane]) -> "Standardise":
@@ -174,6 +172,11 @@ class Standardise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[K, B, L, D] -> the same, in its place."""
         return (x - self.mean[:, None]) * self.scale[:, None]
+
+
+def scale_of(std: Tensor) -> Tensor:
+    """Return what features are multiplied by: 1 / std, 0 for a feature that never varies."""
+    return torch.where(std > STD_FLOOR, 1 / std.clamp_min(STD_FLOOR), 0.0)
 
 
 def _moments(values: Tensor, row: Rows) -> tuple[Tensor, Tensor]:

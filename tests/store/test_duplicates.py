@@ -164,13 +164,13 @@ def test_a_failure_at_new_media_makes_old_rows_stale(tmp_path):
 
 @pytest.mark.parametrize("n_buckets", [1, 3])
 def test_ids_that_share_a_hash_are_kept_apart(tmp_path, monkeypatch, n_buckets):
-    from mer_store.store import index, index_rows
+    from mer_store.store import asked, index_rows
 
     def crowded(clip_ids):
         return np.array([len(clip_id) % n_buckets for clip_id in clip_ids], dtype=np.uint64)
 
     monkeypatch.setattr(index_rows, "hash_ids", crowded)
-    monkeypatch.setattr(index, "hash_ids", crowded)
+    monkeypatch.setattr(asked, "hash_ids", crowded)
     feature_set = make_set(tmp_path)
     ids = [f"clip{'x' * n}{m}" for n in range(3) for m in range(4)]
     write_part(feature_set, [ok_clip(c, digest="sha256:old") for c in ids])

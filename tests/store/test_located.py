@@ -6,6 +6,7 @@ from part_factory import make_set, ok_clip, part_folder, values_of, write_part
 
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.store import gather
+from mer_store.store.asked import Asked
 from mer_store.store.writer import ClipRows
 
 LAYERS = (17, 18)
@@ -46,6 +47,18 @@ def test_media_are_those_of_the_clips_in_the_list_s_order(feature_set):
     located = feature_set.locate([18], ["3-a", "nobody", "half", "0-e"])
     expected = [feature_set.ledger([clip_id]).digest[0] for clip_id in ("3-a", "half", "0-e")]
     assert [digest.decode() for digest in located.media] == expected
+
+
+def test_ids_made_ready_once_serve_any_feature_set(feature_set, tmp_path):
+    other = make_set(tmp_path / "other", "utterance")
+    write_part(other, [ok_clip("3-a", LAYERS, 1), ok_clip("x1", LAYERS, 1)], LAYERS)
+    ids = ids_of(np.random.default_rng(5))
+    asked = Asked.of(ids)
+    assert Asked.of(asked) is asked
+    for some in (feature_set, other):
+        ready, plain = some.locate(LAYERS, asked), some.locate(LAYERS, ids)
+        assert (ready.row == plain.row).all()
+        assert (ready.serving == plain.serving).all()
 
 
 def test_a_clip_asked_for_twice_is_given_twice(feature_set, monkeypatch):
