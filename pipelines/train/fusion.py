@@ -83,8 +83,9 @@ class Settings(ProtocolSettings):
         super().__post_init__()
         known = set(self.modalities) <= set(MODALITIES) and len(set(self.modalities)) > 0
         require(known, "modalities", f"some of {', '.join(MODALITIES)}", ", ".join(self.modalities))
-        require(0 <= self.dropout < 1, "dropout", "from 0 to below 1", self.dropout)
-        require(0 <= self.modality_dropout < 1, "modality_dropout", "from 0 to below 1", self.modality_dropout)
+        for name in ("dropout", "modality_dropout"):
+            share = getattr(self, name)
+            require(0 <= share < 1, name, "from 0 to below 1", share)
         for name in ("epochs", "batch", "depth"):
             require(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
 
