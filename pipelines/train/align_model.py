@@ -44,7 +44,10 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator) -> tuple[nn.Param
 
 
 class Standardise(nn.Module):
-    """Shifts and scales each feature to mean 0 and variance 1 over the training pairs; a constant one becomes 0."""
+    """Shifts and scales each feature to mean 0 and variance 1 over the training pairs.
+
+    A constant one becomes 0.
+    """
 
     mean: Tensor
     scale: Tensor
