@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mer_store.errors import UsageError
 from mer_store.layers import Layer
+from mer_store.store.clip_checks import CLIP_CHECKS, clip_checks
 from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, with_group_file
 from mer_store.store.layer_files import LayerFiles
 from mer_store.store.layout import is_safe_name, make_folder, write_file
@@ -19,6 +20,8 @@ from mer_store.store.rows_file import RowsFile
 from mer_store.store.shard import CHUNK_ROWS_NARROW, DTYPES, ArrayInfo, shard_path
 
 OFFSETS = "offsets"
+#: Names that no layer and no table may have.
+RESERVED = (OFFSETS, CLIP_CHECKS)
 #: Threads that hash and write while the next rows are made. At the end they wait for the disk, and files
 #: that are synced at once share the file system's own commits.
 N_WRITING = 8
@@ -92,7 +95,7 @@ class PartFiles:
             raise UsageError(
                 f"{where}: expected the columns {sorted(expected)}, got {sorted(columns)}"
             )
-        taken = {OFFSETS, *map(str, self._layers)}
+        taken = {*RESERVED, *map(str, self._layers)}
         if table in taken or OFFSETS in columns or not all(map(is_safe_name, (table, *columns))):
             raise UsageError(
                 f"{where}: a table's or column's name cannot be used: {sorted(columns)}"
@@ -125,16 +128,13 @@ class PartFiles:
     ) -> CommitRecord:
         """Write all that is left, durable, and return the part's record."""
         self._append_offsets()
-        writing = self._arrays | self._layer_files.settle()
+        layer_files = self._layer_files.settle()
         arrays: dict[str, ArrayInfo] = {}
         files: dict[str, FileFacts] = {}
-        finishing = {name: self._pool.submit(file.finish) for name, file in writing.items()}
-        syncing: list[Future[None]] = []
-        for name in sorted(finishing):
-            arrays[name], facts = finishing[name].result()
-            if facts is not None:
-                files[shard_path(name, arrays[name])] = facts
-                syncing.append(self._pool.submit(writing[name].sync))
+        syncing = self._finish_arrays(layer_files, arrays, files)
+        if layer_files:
+            self._append_clip_checks(layer_files, arrays)
+        syncing += self._finish_arrays(self._arrays, arrays, files)
         members = member_metadata(arrays)
         texts = {f"{name}/{GROUP_FILE}": to_text(member) for name, member in members.items()}
         files |= {path: FileFacts.of(text) for path, text in texts.items()}
@@ -147,6 +147,34 @@ class PartFiles:
         for future in syncing:
             future.result()
         return with_group_file(record, text)
+
+    def _finish_arrays(
+        self,
+        writing: Mapping[str, RowsFile],
+        arrays: dict[str, ArrayInfo],
+        files: dict[str, FileFacts],
+    ) -> list[Future[None]]:
+        """Finish arrays and note what they are; return what makes them durable."""
+        finishing = {name: self._pool.submit(file.finish) for name, file in writing.items()}
+        syncing: list[Future[None]] = []
+        for name in sorted(finishing):
+            arrays[name], facts = finishing[name].result()
+            if facts is not None:
+                files[shard_path(name, arrays[name])] = facts
+                syncing.append(self._pool.submit(writing[name].sync))
+        return syncing
+
+    def _append_clip_checks(
+        self, layer_files: Mapping[str, RowsFile], arrays: Mapping[str, ArrayInfo]
+    ) -> None:
+        offsets = np.cumsum([0, *self._counts], dtype=np.int64)
+        names = [str(layer) for layer in self._layers]
+        checking = [
+            self._pool.submit(clip_checks, layer_files[name].path, arrays[name], offsets)
+            for name in names
+        ]
+        checks = np.stack([future.result() for future in checking], axis=1)
+        self._file(CLIP_CHECKS, checks).append(checks)
 
     def _append_offsets(self) -> None:
         counts = {"": self._counts} | {

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from mer_store.errors import StoreDamagedError
 from mer_store.layers import Layer, layer_from_name, sort_layers
+from mer_store.store.clip_checks import CLIP_CHECKS
 from mer_store.store.layout import FORMAT, PART_ID, is_safe_path
 from mer_store.store.shard import DTYPES, ArrayInfo
 
@@ -249,6 +250,10 @@ def _check(record: CommitRecord) -> None:
         info = record.arrays[str(layer)]
         if info.n_rows != n_rows or len(info.shape) != 2:
             _refuse(f"layer {layer} has shape {info.shape}, the ledger {n_rows} rows")
+    checks = record.arrays.get(CLIP_CHECKS)
+    shape = (len(record.clip_ids), len(record.layers))
+    if checks is not None and (checks.shape, checks.dtype) != (shape, "uint32"):
+        _refuse(f"{CLIP_CHECKS} is {checks.dtype} {checks.shape}, expected uint32 {shape}")
 
 
 def _text(value: Any) -> str:

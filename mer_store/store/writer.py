@@ -14,7 +14,7 @@ from mer_store.layers import Layer, describe_layers, sort_layers
 from mer_store.store.commit import publish, stage
 from mer_store.store.finite import fits
 from mer_store.store.layout import Folders, is_safe_name, writing
-from mer_store.store.part_files import OFFSETS, PartFiles
+from mer_store.store.part_files import RESERVED, PartFiles
 from mer_store.store.record import (
     STATUSES,
     CommitRecord,
@@ -79,7 +79,7 @@ class PartWriter:
     ) -> None:
         if not layers:
             raise UsageError(f"{feature_set.name}: a part needs at least one layer")
-        if bad := [name for name in map(str, layers) if name == OFFSETS or not is_safe_name(name)]:
+        if bad := [name for name in map(str, layers) if name in RESERVED or not is_safe_name(name)]:
             raise UsageError(f"{feature_set.name}: layers {bad}: expected numbers or plain names")
         self.spec = feature_set.spec
         self.layers = sort_layers(layers)
