@@ -46,6 +46,7 @@ def test_only_the_layer_that_overflows_is_widened(tmp_path):
     assert {name: info.dtype for name, info in record.arrays.items()} == {
         "18": "float16",
         "19": "float32",
+        "crc32c": "uint32",
         "offsets": "int64",
     }
 
