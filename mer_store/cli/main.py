@@ -25,6 +25,8 @@ COMMANDS = {
     "status": "mer_store.cli.status:status",
     "show": "mer_store.cli.show:show",
     "verify": "mer_store.cli.verify:verify",
+    "export": "mer_store.cli.export:export",
+    "import": "mer_store.cli.import_:import_",
     "demo": "mer_store.cli.demo:demo",
 }
 
