@@ -25,6 +25,7 @@ COMMANDS = {
     "status": "mer_store.cli.status:status",
     "show": "mer_store.cli.show:show",
     "verify": "mer_store.cli.verify:verify",
+    "serve": "mer_store.cli.serve:serve",
     "export": "mer_store.cli.export:export",
     "import": "mer_store.cli.import_:import_",
     "demo": "mer_store.cli.demo:demo",

@@ -115,16 +115,20 @@ def section(title: str, *parts: str) -> Markup:
     return Markup(f"<h2>{escape(title)}</h2>{''.join(map(text, parts))}")
 
 
+def document(title: str, sections: Iterable[str], style: str = "") -> str:
+    """Return a page; `style` is added to that of all pages."""
+    body = "\n".join(sections)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style></head>\n'
+        f"<body>{body}</body></html>\n"
+    )
+
+
 def write_document(target: Path, title: str, sections: Iterable[str]) -> Path:
     """Write a page, whole or not at all."""
-    body = "\n".join(sections)
     part = target.with_name(f".{target.name}.part")
-    part.write_text(
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n'
-        f"<body>{body}</body></html>\n",
-        encoding="utf-8",
-    )
+    part.write_text(document(title, sections), encoding="utf-8")
     return part.replace(target)
 
 
