@@ -143,7 +143,9 @@ def _counts(summary: Summary) -> dict[str, int]:
 
 
 def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:,.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:,.1f} GiB"
+    units = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
+    unit = next((unit for unit, size in units.items() if n_bytes >= size), "KiB")
+    return f"{n_bytes / units[unit]:,.1f} {unit}"
 
 
 def _commands(held: Sequence[Held], url: str) -> list[Markup]:
@@ -153,7 +155,8 @@ def _commands(held: Sequence[Held], url: str) -> list[Markup]:
     with_layers = [item for item in held if item.layers]
     if not with_layers:
         return found
-    spec, layers = with_layers[0].spec, with_layers[0].layers
+    shown = max(with_layers, key=lambda item: item.spec.level == "utterance")
+    spec, layers = shown.spec, shown.layers
     layer = layers[len(layers) // 2]
     asked = f"--modality {spec.modality} --model {shlex.quote(spec.model)} --level {spec.level}"
     reading = "read" if spec.level == "utterance" else "ragged"
@@ -166,7 +169,7 @@ def _commands(held: Sequence[Held], url: str) -> list[Markup]:
     return [
         *found,
         note("One layer only:"),
-        _typed(f"{pull} {asked} --layers {shlex.quote(str(layer))}"),
+        _typed(f"{pull} \\\n    {asked} --layers {shlex.quote(str(layer))}"),
         note("In Python, without a copy of it all:"),
         _typed(python),
     ]
