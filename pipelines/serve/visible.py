@@ -17,7 +17,7 @@ from mer_store.store.layout import (
     PART_ID,
     SPEC_FILE,
     STORE_FILE,
-    is_safe_path,
+    is_safe_name,
     open_inside,
 )
 from mer_store.store.record import CommitRecord, FileFacts
@@ -89,7 +89,7 @@ class Visible:
         OSError
             A file cannot be read.
         """
-        if not is_safe_path(path):
+        if not all(map(is_safe_name, path.split("/"))):
             raise NotVisibleError(f"{path!r} is no name in a store")
         match path.split("/"):
             case ["index.json"]:
@@ -195,7 +195,12 @@ def _read(root: Path, relative: str) -> bytes:
 
 
 def _open(root: Path, relative: str) -> int:
+    """Open a file of the store; `root` has no link in it, and none is followed below it."""
+    *above, _ = pieces = relative.split("/")
+    top = root.joinpath(*above[:3])
+    if top.resolve() != top:
+        raise NotVisibleError(f"{relative}: links are not followed")
     try:
-        return open_inside(root, relative)
+        return open_inside(top, "/".join(pieces[len(above[:3]) :]))
     except StoreDamagedError as error:
         raise NotVisibleError(f"{relative}: links are not followed") from error
