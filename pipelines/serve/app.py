@@ -22,8 +22,8 @@ from pipelines.serve.visible import Content, NotVisibleError, Visible
 
 BLOCK_BYTES = 1 << 20
 """Read and sent at once: a few of them bound the memory that a client costs."""
-SHUTDOWN_S = 2.0
-"""How long transfers may go on after Ctrl-C."""
+SHUTDOWN_S = 1.0
+"""How long transfers may go on after Ctrl-C; then they are broken off within as long again."""
 LASTING = "private, max-age=31536000, immutable"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -82,6 +82,7 @@ class Server:
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turn errors into text that says what to do, and count."""
+        self.tally.ask(request.remote)
         try:
             self._check(request)
             response = await handler(request)
@@ -101,7 +102,7 @@ class Server:
                 f"{request.path}: cannot be served, the store is damaged or unreadable here. Its owner sees "
                 f"why on the terminal of `mer-store serve`, and by `mer-store verify`",
             )
-        self.tally.add(request.remote, response.status)
+        self.tally.answer(response.status)
         return response
 
     def _check(self, request: web.Request) -> None:

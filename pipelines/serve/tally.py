@@ -17,12 +17,15 @@ class Tally:
     clients: set[str] = field(default_factory=set)
     """Addresses."""
 
-    def add(self, client: str | None, status: int) -> None:
-        """Count one answer."""
+    def ask(self, client: str | None) -> None:
+        """Count a request."""
         self.n_requests += 1
+        self.clients.add(client or "")
+
+    def answer(self, status: int) -> None:
+        """Count how it went."""
         self.n_refused += 400 <= status < 500
         self.n_failed += status >= 500
-        self.clients.add(client or "")
 
     def __str__(self) -> str:
         """Say it in a line."""

@@ -18,6 +18,7 @@ from part_factory import make_set, ok_clip, part_folder, write_part
 from mer_store.errors import UsageError
 from mer_store.store.store import Store
 from pipelines.serve.app import BLOCK_BYTES, serving
+from pipelines.serve.visible import Content
 
 COMMAND = [sys.executable, "-c", "from mer_store.cli import main; main()", "serve"]
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - the command must warn of it
@@ -311,6 +312,17 @@ def test_damage_is_told_to_the_client_and_explained_to_the_owner(served, caplog)
     assert ask(served.url, place).status == 500
     assert str(served.path).encode() not in ask(served.url, place).body
     assert ask(served.url, f"{served.place}/zarr.json").status == 500
+
+
+def test_a_file_cut_while_it_is_sent_never_looks_whole(shared, monkeypatch):
+    read = Content.read
+    monkeypatch.setattr(
+        Content, "read", lambda self, start, n: read(self, start, n) if start == 0 else b""
+    )
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        ask(shared.url, shared.place)
+    monkeypatch.undo()
+    assert ask(shared.url, shared.place).body == shared.data
 
 
 def test_a_page_elsewhere_cannot_use_a_name_of_its_own(served):
