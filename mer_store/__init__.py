@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def open(path: "str | os.PathLike[str]") -> "Store":  # noqa: A001 - read as mer_store.open
-    """Open a store. Raises `UsageError` where there is none."""
-    from mer_store.store.store import Store
+    """Open a store: a folder, or a URL such as ``s3://team/mer2024``. See `mer_store.opening.open_store`."""
+    from mer_store.opening import open_store
 
-    return Store.open(path)
+    return open_store(path)

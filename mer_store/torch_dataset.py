@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 
 from mer_store.errors import UsageError
 from mer_store.layers import Layer
+from mer_store.opening import open_store
 from mer_store.store.feature_set import FeatureSet
-from mer_store.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class StoreDataset(Dataset[ClipFeatures]):
     def _features(self) -> FeatureSet:
         if self._opened is None or self._opened[0] != os.getpid():
             path, modality, which = self._choice
-            self._opened = (os.getpid(), Store.open(path).features(modality, **which))
+            self._opened = (os.getpid(), open_store(path).features(modality, **which))
         return self._opened[1]
 
 

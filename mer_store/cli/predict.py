@@ -54,7 +54,7 @@ def predict(
       mer-store train fusion --set pseudo=pseudo.csv
     """
     from mer_store.clips.clip_list import ClipList
-    from mer_store.store.store import Store
+    from mer_store.opening import open_store
     from pipelines.train.predictions import FILE
     from pipelines.train.run_folder import RunFolder
     from pipelines.train.submission import pseudo_labelled, write_submission
@@ -64,7 +64,7 @@ def predict(
     if candidates and not submission:
         raise click.UsageError("--candidates goes with --submission")
     opened, clip_list = RunFolder.open(run), ClipList.read(clips)
-    predictions = trainer_of(opened.task).predict(opened, Store.open(store), clip_list, device)
+    predictions = trainer_of(opened.task).predict(opened, open_store(store), clip_list, device)
     target = output or run / FILE
     predictions.write(target)
     click.echo(f"{len(predictions.clip_ids)} of {len(clip_list.clips)} clips predicted", err=True)

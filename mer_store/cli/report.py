@@ -26,12 +26,12 @@ def report(output: Path | None, runs: Path, store: str, clips: Path) -> None:
       mer-store report -o report.html
     """
     from mer_store.clips.clip_list import ClipList
-    from mer_store.store.store import Store
+    from mer_store.opening import open_store
     from pipelines.report.readable import readable_runs
     from pipelines.report.store_page import write_store_page
     from pipelines.report.table2 import Table2
 
-    opened = Store.open(store)
+    opened = open_store(store)
     clip_list = ClipList.read(clips) if clips.is_file() else None
     rows = Table2(opened, clip_list or ClipList(()), runs, trains=False).fill()
     sound, problems = readable_runs(runs)

@@ -10,6 +10,7 @@ import click
 from mer_store.cli.settings import clips_option, json_option, store_option
 from mer_store.errors import UsageError
 from mer_store.layers import describe_layers
+from mer_store.spec import IMPORTED
 
 if TYPE_CHECKING:
     from mer_store.clips.clip_list import Clip
@@ -32,10 +33,10 @@ def show(clip_id: str, store: str, clips: Path, *, as_json: bool) -> None:
     Example:
       mer-store show sample_00000008
     """
-    from mer_store.store.store import Store
+    from mer_store.opening import open_store
 
     clip = _find(clips, clip_id)
-    opened = Store.open(store)
+    opened = open_store(store)
     facts = [_facts(feature_set, clip_id, clip) for feature_set in opened.feature_sets()]
     if clip is None and all(fact["status"] == "missing" for fact in facts):
         raise UsageError(f"clip {clip_id!r}: neither in {opened.path} nor in {clips}")
@@ -85,6 +86,8 @@ def _stale(spec: "Spec", digest: str | None, clip: "Clip | None") -> str | None:
 
 def _digest_now(spec: "Spec", clip: "Clip") -> str | None:
     """Hash the bytes that `spec` extracts `clip` from; None where they are not here."""
+    if spec.weights == IMPORTED:  # made of files of features, not of media
+        return None
     from extractors.contract import ClipProblem, Source
     from extractors.media.blob import read_blob, text_blob
     from extractors.visual.faces.openface import OpenFaceCrops

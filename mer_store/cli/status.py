@@ -29,10 +29,10 @@ def status(store: str, clips: Path, *, as_json: bool) -> None:
       mer-store status
       mer-store status --json | jq '.feature_sets[].layers'
     """
-    from mer_store.store.store import Store
+    from mer_store.opening import open_store
 
     clip_ids = _listed(clips)
-    opened = Store.open(store)
+    opened = open_store(store)
     facts = [_facts(feature_set, clip_ids) for feature_set in opened.feature_sets()]
     if as_json:
         click.echo(

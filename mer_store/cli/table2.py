@@ -46,13 +46,13 @@ def table2(
       mer-store table2 --set adapter.model=/models/chinese-hubert-large --set fusion.repeats=6
     """
     from mer_store.clips.clip_list import ClipList
-    from mer_store.store.store import Store
+    from mer_store.opening import open_store
     from pipelines.report.run_page import write_run_page
     from pipelines.report.table2 import Table2, overrides_of, values_of
     from pipelines.report.table2_text import as_markdown, write_csv
 
     maker = Table2(
-        Store.open(store),
+        open_store(store),
         ClipList.read(clips),
         runs,
         device=device,

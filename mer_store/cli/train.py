@@ -49,14 +49,14 @@ def train(
     features are unchanged is not repeated.
     """
     from mer_store.clips.clip_list import ClipList
-    from mer_store.store.store import Store
+    from mer_store.opening import open_store
     from pipelines.report.run_page import write_run_page
     from pipelines.train.settings import read_settings
     from pipelines.train.trainers import Job, trainer_of
 
     trainer = trainer_of(task)
     settings = read_settings(trainer.Settings, config, assignments)
-    job = Job(Store.open(store), ClipList.read(clips), settings, runs, device)
+    job = Job(open_store(store), ClipList.read(clips), settings, runs, device)
     run = trainer.train(job)
     write_run_page(run)
     click.echo(run.path)

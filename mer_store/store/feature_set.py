@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mer_store.store.index_file import Signatures, load_index, save_index
 from mer_store.store.layout import CACHE_FOLDER, PART_ID, Folders, reading
 from mer_store.store.ledger import Ledger, Status
 from mer_store.store.located import Located, locate
+from mer_store.store.part_reader import OpenArray
 from mer_store.store.reader import Reader
 from mer_store.store.record import CommitRecord
 from mer_store.store.tables import read_table
@@ -34,12 +36,15 @@ class FeatureSet:
         Its folder in the store.
     spec
         As its ``spec.json`` says.
+    open_array
+        Opens the arrays of parts; None opens them in `path`.
     """
 
-    def __init__(self, path: Path, spec: Spec) -> None:
+    def __init__(self, path: Path, spec: Spec, open_array: OpenArray | None = None) -> None:
         self.path = path
         self.spec = spec
         self.name = spec.name
+        self._open_array = open_array
         self._folders = Folders(path)
         self._loaded: Reader | None = None
 
@@ -127,7 +132,7 @@ class FeatureSet:
     @property
     def _reader(self) -> Reader:
         if self._loaded is None:
-            self._loaded = Reader(self.spec, self._folders, self._find_index())
+            self._loaded = Reader(self.spec, self._folders, self._find_index(), self._open_array)
         return self._loaded
 
     def _find_index(self) -> Index:
@@ -232,3 +237,11 @@ class FeatureSet:
     ) -> list[dict[str, NDArray[Any]]]:
         """Read a side table, e.g. ``images``: column -> [n] or [n, k], for each clip."""
         return read_table(self._reader, name, clip_ids, verify=verify)
+
+    def to_dask(self, layers: Layer | Sequence[Layer]) -> Any:
+        """Return a dask array [rows, D] or [rows, layers, D]; see `mer_store.arrays.to_dask`."""
+        return import_module("mer_store.arrays").to_dask(self, layers)
+
+    def to_xarray(self, layers: Sequence[Layer]) -> Any:
+        """Return an xarray dataset; see `mer_store.arrays.to_xarray`."""
+        return import_module("mer_store.arrays").to_xarray(self, layers)

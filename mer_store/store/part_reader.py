@@ -1,28 +1,67 @@
 """The parts of a feature set, opened for reading as they are needed."""
 
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store.commit import read_record
-from mer_store.store.index import Index
+from mer_store.store.index import Index, PartInfo
 from mer_store.store.layout import Folders
 from mer_store.store.ledger import Status
 from mer_store.store.part_files import OFFSETS
-from mer_store.store.shard_reader import ChunkDamaged, ShardReader
+from mer_store.store.shard import ArrayInfo
+from mer_store.store.shard_reader import Array, ChunkDamaged, Rows, ShardReader
 from mer_store.store.zarr_reader import ZarrReader
 
-ArrayReader = ShardReader | ZarrReader
+
+class ArrayReader(Protocol):
+    """Reads one array of a part; see `ShardReader`."""
+
+    info: ArrayInfo
+    dtype: np.dtype[Any]
+
+    def take(self, rows: Rows, *, verify: bool) -> Array:
+        """Return single rows [rows, ...], in the order given."""
+        ...
+
+    def copy(self, start: int, out: Array, *, verify: bool) -> None:
+        """Read the run of ``len(out)`` rows from `start` into `out`."""
+        ...
+
+    def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
+        """Ask for a run of rows, without waiting for it."""
+        ...
+
+    def spans(self, n_bytes: int) -> list[tuple[int, int]]:
+        """Cut the array into runs of rows."""
+        ...
+
+    def stream(
+        self, start: int = 0, stop: int | None = None, *, verify: bool
+    ) -> Iterator[tuple[int, Array]]:
+        """Yield (first row, rows) of a span piece by piece."""
+        ...
+
+    def read(self, out: Array, start: int = 0, *, verify: bool) -> None:
+        """Read the span of ``len(out)`` rows from `start` into contiguous `out`."""
+        ...
+
+
+OpenArray = Callable[[PartInfo, str], ArrayReader]
+"""Opens an array, by name, of a part."""
 _N_NAMED = 5
 
 
 class Parts:
     """Opens arrays of parts and turns damage into errors that name the clips."""
 
-    def __init__(self, folders: Folders, index: Index) -> None:
+    def __init__(self, folders: Folders, index: Index, open_array: OpenArray | None = None) -> None:
         self._folders = folders
+        self._open_array = open_array or self._open_here
         self._index = index
         self._readers: dict[tuple[int, str], ArrayReader] = {}
         self._offsets: dict[tuple[int, str], NDArray[np.int64]] = {}
@@ -31,11 +70,11 @@ class Parts:
         """Return the reader of one array; nothing is opened yet."""
         reader = self._readers.get((part, name))
         if reader is None:
-            reader = self._readers[part, name] = self._open(part, name)
+            info = self._index.parts[part]
+            reader = self._readers[part, name] = self._open_array(info, name)
         return reader
 
-    def _open(self, part: int, name: str) -> ArrayReader:
-        info = self._index.parts[part]
+    def _open_here(self, info: PartInfo, name: str) -> ArrayReader:
         array = info.arrays[name]
         folder = self._folders.part(info.part_id)
         if array.chunk_rows is not None:

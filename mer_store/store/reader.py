@@ -12,7 +12,7 @@ from mer_store.spec import Spec
 from mer_store.store.gather import by_part, read_runs, read_single_rows
 from mer_store.store.index import Index
 from mer_store.store.layout import Folders
-from mer_store.store.part_reader import Parts
+from mer_store.store.part_reader import OpenArray, Parts
 
 Serving = NDArray[np.int32]
 """[names, clips]: the row of the index that serves each layer of each clip."""
@@ -24,10 +24,12 @@ _N_NAMED = 5
 class Reader:
     """Finds the rows of clips by the index and reads them from the parts."""
 
-    def __init__(self, spec: Spec, folders: Folders, index: Index) -> None:
+    def __init__(
+        self, spec: Spec, folders: Folders, index: Index, open_array: OpenArray | None = None
+    ) -> None:
         self.spec = spec
         self.index = index
-        self.parts = Parts(folders, index)
+        self.parts = Parts(folders, index, open_array)
 
     def single_rows(
         self,

@@ -13,6 +13,9 @@ from mer_store.store.layout import PART_ID, Folders, reading, writing
 
 #: A writer of another host cannot be asked whether it lives; after this long it does not.
 OTHER_HOST_S = 7 * 24 * 3600.0
+#: What transfers leave in `Folders.tmp` is used by the next one; only its age makes it waste.
+PULLED = ".pull-"
+LEFT = "left-"
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,23 @@ def _roll_forward(folders: Folders) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(done), tuple(broken)
 
 
-def _is_dead(path: Path) -> bool:
-    """Tell whether the writer named by a temporary file or folder is gone."""
+def is_at_work(path: Path) -> bool:
+    """Tell whether the writer named by a temporary file or folder may still be at it."""
     host, _, rest = path.name.removeprefix(".").partition("-")
     process = rest.partition("-")[0]
+    if path.name.startswith(LEFT):
+        return False
     if host == host_name() and process.isdecimal():
-        return not _is_running(int(process))
+        return _is_running(int(process))
+    return not _is_old(path)
+
+
+def _is_dead(path: Path) -> bool:
+    """Tell whether a temporary file or folder is waste."""
+    return _is_old(path) if PULLED in path.name else not is_at_work(path)
+
+
+def _is_old(path: Path) -> bool:
     try:
         return time.time() - path.stat().st_mtime > OTHER_HOST_S
     except FileNotFoundError:

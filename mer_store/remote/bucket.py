@@ -1,0 +1,231 @@
+"""A tree of objects behind a URL: listed, read by ranges, written whole. All we use of fsspec is here."""
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from mer_store.errors import UsageError
+from mer_store.remote.address import PROTOCOLS, Address
+from mer_store.remote.trying import TransferError, tried
+
+#: No byte for so long: the connection is given up and the request made again.
+STALL_S = 30.0
+#: Protocols whose writes appear whole or not at all. Elsewhere an object is written beside and renamed.
+ATOMIC = ("s3", "gs", "gcs", "hf", "memory")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Objects below a URL, named by relative paths."""
+
+    address: Address
+
+    @cached_property
+    def fs(self) -> Any:
+        """The file system of fsspec."""
+        import fsspec
+
+        protocol = self.address.protocol
+        try:
+            fs, _ = fsspec.core.url_to_fs(self.address.url, **_options(protocol))
+        except ImportError as error:
+            extra = PROTOCOLS[protocol]
+            raise UsageError(
+                f"{self.address}: needs a package that is not here ({error}); "
+                f"run `pip install 'mer-store[{extra}]'`"
+            ) from error
+        return fs
+
+    @cached_property
+    def root(self) -> str:
+        """The URL as the file system spells it."""
+        return str(self.fs._strip_protocol(self.address.url)).rstrip("/")
+
+    def _path(self, path: str) -> str:
+        return f"{self.root}/{path}" if path else self.root
+
+    # ---- reading -----------------------------------------------------------------------------------
+
+    def get(self, path: str, limit: int) -> bytes:
+        """Return a whole small object.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none.
+        TransferError
+            It cannot be fetched, or has more than `limit` bytes.
+        """
+        data = self.tried(lambda: self.fs.cat_file(self._path(path), start=0, end=limit + 1), path)
+        if len(data) > limit:
+            raise TransferError(f"{self.where(path)}: expected at most {limit} bytes; it has more")
+        return bytes(data)
+
+    def get_range(self, path: str, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to before `stop`.
+
+        Raises
+        ------
+        TransferError
+            They cannot be fetched, or the server sent another number of bytes.
+        """
+
+        def fetch() -> bytes:
+            data = self.fs.cat_file(self._path(path), start=start, end=stop)
+            if len(data) > stop - start:  # a server that ignores ranges sends all there is
+                data = data[start:stop]
+            if len(data) != stop - start:
+                raise OSError(f"expected {stop - start} bytes from {start}, got {len(data)}")
+            return bytes(data)
+
+        return self.tried(fetch, path) if stop > start else b""
+
+    def names(self, folder: str) -> dict[str, int | None]:
+        """Return name -> size of what lies directly in `folder`; folders have no size. Empty where none is.
+
+        Raises
+        ------
+        TransferError
+            The remote cannot be listed.
+        """
+
+        def listed() -> list[dict[str, Any]]:
+            self.fs.invalidate_cache()
+            try:
+                entries: list[dict[str, Any]] = self.fs.ls(self._path(folder), detail=True)
+            except FileNotFoundError:
+                return []
+            return entries
+
+        found: dict[str, int | None] = {}
+        for entry in self.tried(listed, folder):
+            name = str(entry["name"]).rstrip("/").rpartition("/")[2]
+            if name and str(entry["name"]).rstrip("/") != self._path(folder):
+                found[name] = None if entry["type"] == "directory" else entry["size"]
+        return found
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return relative path -> size of every object below `folder`."""
+
+        def found() -> dict[str, Any]:
+            self.fs.invalidate_cache()
+            try:
+                entries: dict[str, Any] = self.fs.find(self._path(folder), detail=True)
+            except FileNotFoundError:
+                return {}
+            return entries
+
+        head = f"{self._path(folder)}/"
+        return {
+            name.removeprefix(head): entry["size"]
+            for name, entry in self.tried(found, folder).items()
+            if name.startswith(head)
+        }
+
+    # ---- writing -----------------------------------------------------------------------------------
+
+    def put(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write an object from its pieces; where they raise, nothing appears under its name."""
+        atomic = self.address.protocol in ATOMIC
+        place = self._path(path) if atomic else f"{self._path(path)}.{secrets.token_hex(6)}.partial"
+        if not atomic:
+            self.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
+        file = self.fs.open(place, "wb", **_write_options(self.address.protocol))
+        try:
+            for piece in pieces:
+                file.write(piece)
+        except BaseException:
+            self._drop(file, place)
+            raise
+        file.close()
+        if not atomic:
+            self.fs.mv(place, self._path(path))
+
+    def _drop(self, file: Any, place: str) -> None:
+        """Give up what is being written."""
+        try:
+            file.closed = True  # closing would make it appear
+            file.discard()
+        except (AttributeError, NotImplementedError, OSError, ValueError):
+            if self.address.protocol not in ATOMIC:
+                self.fs.rm(place)
+
+    def put_new(self, path: str, data: bytes) -> bool:
+        """Write a small object unless there is one; return whether this call wrote it.
+
+        Where the remote has no conditional writes, two writers at the same moment may both write: harmless
+        for us, since both of their records are true (see `mer_store.remote.layout`).
+        """
+        if self.exists(path):
+            return False
+        place = self._path(path)
+        try:
+            self.fs.pipe_file(place, data, mode="create")
+        except FileExistsError:
+            return False
+        except (NotImplementedError, TypeError, ValueError):
+            self.put(path, [data])
+        except Exception as error:  # noqa: BLE001 - a client's own error for "was there first"
+            if _is_conflict(error):
+                return False
+            self.tried(lambda: self.fs.pipe_file(place, data), path)
+        return True
+
+    def overwrite(self, path: str, data: bytes) -> None:
+        """Write a small derived object, whatever is there."""
+        self.tried(lambda: self.put(path, [data]), path)
+
+    def remove(self, path: str) -> None:
+        """Remove an object, if it is there."""
+        try:
+            self.tried(lambda: self.fs.rm_file(self._path(path)), path)
+        except FileNotFoundError:
+            return
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is an object of this name."""
+
+        def look() -> bool:
+            self.fs.invalidate_cache()
+            return bool(self.fs.exists(self._path(path)))
+
+        return self.tried(look, path)
+
+    def where(self, path: str) -> str:
+        """Return an object's full name to show."""
+        return f"{self.address}/{path}"
+
+    def tried(self, action: Callable[[], T], path: str) -> T:
+        """Do something that a network may break, and again where it did."""
+        return tried(action, self.where(path))
+
+
+def _is_conflict(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}"
+    return "PreconditionFailed" in text or "412" in text or "ConditionalRequestConflict" in text
+
+
+def _options(protocol: str) -> dict[str, Any]:
+    """Return what a client is made with: nothing cached, stalls noticed."""
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if protocol == "s3":
+        options["config_kwargs"] = {
+            "read_timeout": STALL_S,
+            "connect_timeout": STALL_S,
+            "retries": {"max_attempts": 2},
+            "max_pool_connections": 32,
+        }
+    if protocol in ("http", "https"):
+        import aiohttp
+
+        options["client_kwargs"] = {
+            "timeout": aiohttp.ClientTimeout(total=None, sock_read=STALL_S, sock_connect=STALL_S)
+        }
+    return options
+
+
+def _write_options(protocol: str) -> dict[str, Any]:
+    return {"block_size": 32 * 2**20} if protocol in ("s3", "gs", "gcs") else {}

@@ -1,0 +1,218 @@
+"""Reading rows of one array from a remote: a request per clip and layer, each clip's checksum checked."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from threading import RLock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_store.errors import UsageError
+from mer_store.remote.spans import Span, as_rows, byte_span, merged, verify_chunks
+from mer_store.store.clip_checks import check_of
+from mer_store.store.shard import ArrayInfo
+from mer_store.store.shard_reader import Array, ChunkDamaged, Rows, ShardReader
+
+#: What a request costs beside its bytes, in bytes that could have come meanwhile (5 ms at 50 MB/s). Where
+#: ranges cost more than the whole file, that is fetched, and kept in the cache.
+REQUEST_BYTES = 1 << 18
+Run = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RemoteArray:
+    """One array of a part on a remote."""
+
+    where: str
+    """Its file, for messages."""
+    info: ArrayInfo
+    read: Callable[[int, int], bytes]
+    """Returns the bytes from one place to before another."""
+    ends: NDArray[np.int64]
+    """[clips]: row after each clip's last."""
+    checks: Callable[[], NDArray[np.uint32] | None]
+    """Returns [clips]: the checksum of each clip's rows; None where the part has none."""
+    whole: Callable[[bool], ShardReader | None]
+    """Returns a reader of the whole file on this disk: fetched where told to, else only if it is there."""
+
+
+class Batch:
+    """What several arrays were asked for: fetched together when the first of it is needed."""
+
+    def __init__(self, requests: ThreadPoolExecutor) -> None:
+        self.requests = requests
+        self._waiting: list[SpanReader] = []
+        self._lock = RLock()
+        self._process = os.getpid()
+
+    def want(self, reader: "SpanReader") -> None:
+        """Note that a reader has runs to fetch."""
+        with self._lock:
+            if reader not in self._waiting:
+                self._waiting.append(reader)
+
+    def start(self) -> None:
+        """Have all fetched that was asked for.
+
+        Raises
+        ------
+        UsageError
+            This process was forked from the one that opened the store: its threads are not here.
+        """
+        if os.getpid() != self._process:
+            raise UsageError("a remote store opened before a fork: open it again in this process")
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for reader in waiting:
+            reader.start()
+
+
+class SpanReader:
+    """Reads one array of a remote part; the same methods as `ShardReader`."""
+
+    def __init__(self, array: RemoteArray, batch: Batch) -> None:
+        self.info = array.info
+        self.dtype = np.dtype(array.info.dtype).newbyteorder("<")
+        self._array, self._batch = array, batch
+        self._wanted: dict[Run, bool] = {}
+        self._coming: dict[Run, tuple[Span, Future[bytes]]] = {}
+        self._lock = RLock()
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        return (
+            np.concatenate([[0], self._array.ends[:-1]])
+            if len(self._array.ends)
+            else self._array.ends
+        )
+
+    # ---- asking ------------------------------------------------------------------------------------
+
+    def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
+        """Ask for a run of rows, without waiting for it."""
+        if n_rows:
+            with self._lock:
+                self._wanted[start, start + n_rows] = verify
+            self._batch.want(self)
+
+    def start(self) -> None:
+        """Send the requests for all that was asked for, or fetch the whole file where that costs less."""
+        with self._lock:
+            wanted, self._wanted = self._wanted, {}
+            if self._array.whole(False) is not None:
+                return
+            spans = {run: self._span(run, verify=verify) for run, verify in wanted.items()}
+            together = merged(spans.values())
+            n_bytes = sum(end - begin for begin, end in together)
+            if n_bytes + len(together) * REQUEST_BYTES > self.info.shard_bytes:
+                self._array.whole(True)
+                return
+            futures = {
+                span: self._batch.requests.submit(self._array.read, *span) for span in together
+            }
+            starts = [begin for begin, _ in together]
+            for run, (begin, _) in spans.items():
+                around = together[bisect_right(starts, begin) - 1]
+                self._coming[run] = around, futures[around]
+
+    def _span(self, run: Run, *, verify: bool) -> Span:
+        by_chunk = verify and self._clips(run) is None
+        return byte_span(self.info, run, whole_chunks=by_chunk)
+
+    def _clips(self, run: Run) -> tuple[int, int] | None:
+        """Return the clips whose rows a run is made of; None where it cuts one, or none has a checksum."""
+        if self._array.checks() is None:
+            return None
+        ends = self._array.ends
+        first = int(np.searchsorted(ends, run[0], side="right"))
+        last = int(np.searchsorted(ends, run[1], side="left"))
+        if last < len(ends) and self._starts[first] == run[0] and ends[last] == run[1]:
+            return first, last + 1
+        return None
+
+    # ---- reading -----------------------------------------------------------------------------------
+
+    def copy(self, start: int, out: Array, *, verify: bool) -> None:
+        """Read the run of ``len(out)`` rows from `start` into `out`."""
+        if len(out):
+            out[...] = self._run((start, start + len(out)), verify=verify)
+
+    def take(self, rows: Rows, *, verify: bool) -> Array:
+        """Return single rows [rows, ...], in the order given."""
+        if not len(rows):
+            return np.empty((0, *self.info.shape[1:]), self.dtype)
+        wanted, back = np.unique(rows, return_inverse=True)
+        for row in wanted.tolist():
+            self.prefetch(row, 1, verify=verify)
+        self._batch.start()
+        whole = self._array.whole(False)
+        if whole is not None:
+            return whole.take(rows, verify=verify)
+        taken = [self._run((row, row + 1), verify=verify) for row in wanted.tolist()]
+        joined: Array = np.concatenate(taken)[back]
+        return joined
+
+    def _run(self, run: Run, *, verify: bool) -> Array:
+        """Return the rows of a run, which may have been asked for."""
+        if (whole := self._array.whole(False)) is not None:
+            out = np.empty((run[1] - run[0], *self.info.shape[1:]), self.dtype)
+            whole.copy(run[0], out, verify=verify)
+            return out
+        with self._lock:
+            if run not in self._coming:
+                self.prefetch(run[0], run[1] - run[0], verify=verify)
+        self._batch.start()
+        with self._lock:
+            coming = self._coming.pop(run, None)
+        if coming is None:  # the whole file was fetched, or somebody else took it
+            return self._run(run, verify=verify)
+        (begin, _), future = coming
+        return self._checked(run, begin, future.result(), verify=verify)
+
+    def _checked(self, run: Run, begin: int, data: bytes, *, verify: bool) -> Array:
+        """Cut a run's rows out of the bytes from `begin` on, and check them."""
+        view = memoryview(data)
+        if verify and (clips := self._clips(run)) is not None:
+            checks = self._array.checks()
+            for clip in range(*clips):
+                own = (int(self._starts[clip]), int(self._array.ends[clip]))
+                if (
+                    checks is not None
+                    and check_of(as_rows(self.info, own, begin, view)) != checks[clip]
+                ):
+                    raise ChunkDamaged(
+                        f"{self._array.where}: what came is not what was stored", own
+                    )
+        elif verify:
+            verify_chunks(self.info, run, begin, view, self._array.where)
+        pieces = as_rows(self.info, run, begin, view)
+        joined = np.frombuffer(b"".join(pieces), self.dtype)
+        return joined.reshape(run[1] - run[0], *self.info.shape[1:])
+
+    # ---- all of it ---------------------------------------------------------------------------------
+
+    def _whole(self) -> ShardReader:
+        whole = self._array.whole(True)
+        if whole is None:
+            raise RuntimeError(f"{self._array.where}: fetched and not there")
+        return whole
+
+    def spans(self, n_bytes: int) -> list[tuple[int, int]]:
+        """Cut the array into runs of rows, each of whole chunks of about so many bytes together."""
+        return self._whole().spans(n_bytes) if self.info.n_rows else []
+
+    def stream(
+        self, start: int = 0, stop: int | None = None, *, verify: bool
+    ) -> Iterator[tuple[int, Array]]:
+        """Yield (first row, rows) of a span piece by piece."""
+        if self.info.n_rows:
+            yield from self._whole().stream(start, stop, verify=verify)
+
+    def read(self, out: Array, start: int = 0, *, verify: bool) -> None:
+        """Read the span of ``len(out)`` rows from `start` into contiguous `out`."""
+        if len(out):
+            self._whole().read(out, start, verify=verify)
