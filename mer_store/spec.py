@@ -13,6 +13,9 @@ MODALITIES = ("audio", "visual", "text")
 LEVELS = ("frame", "utterance")
 STORED_DTYPES = ("float16", "float32")
 FINGERPRINT_CHARS = 12
+#: In place of the digest of weights: the features came as they are, from files that do not say how they
+#: were made. A clip's digest is that of its file then, not of its media.
+IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Spec:
     model: str
     """Short name of the model: the last piece of its hub name or folder."""
     weights: str
-    """Digest of the bytes of its weights and of the settings they are used with."""
+    """Digest of the bytes of its weights and of the settings they are used with, or `IMPORTED`."""
     recipe: str
     """Named way of computing: ``default``, ``mertools2024``, ``mertools2023``."""
     preprocessing: Mapping[str, Any]
