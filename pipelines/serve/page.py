@@ -29,7 +29,7 @@ from pipelines.report.shapes import OUTCOMES, bars
 SHOWN = {name: colour for name, colour in OUTCOMES.items() if name != "missing"}
 STYLE = """
 :root{color-scheme:light dark}
-pre{white-space:pre-wrap;overflow-wrap:anywhere;user-select:all} td:first-child{white-space:nowrap}
+pre{user-select:all} td:first-child{white-space:nowrap}
 @media (max-width:600px){body{margin:1rem auto} .bars{grid-template-columns:1fr;gap:.1rem}
 .bar{margin-bottom:.6rem} .cards{gap:.6rem} .cards b{font-size:1.5rem}}
 @media (prefers-color-scheme:dark){body{background:#12181f;color:#dbe3ea} a{color:#8ab8ea}
@@ -158,7 +158,10 @@ def _commands(held: Sequence[Held], url: str) -> list[Markup]:
     shown = max(with_layers, key=lambda item: item.spec.level == "utterance")
     spec, layers = shown.spec, shown.layers
     layer = layers[len(layers) // 2]
-    asked = f"--modality {spec.modality} --model {shlex.quote(spec.model)} --level {spec.level}"
+    one_layer = (
+        f"{pull} \\\n    --modality {spec.modality} --level {spec.level} \\\n"
+        f"    --model {shlex.quote(spec.model)} --layers {shlex.quote(str(layer))}"
+    )
     reading = "read" if spec.level == "utterance" else "ragged"
     python = (
         f"import mer_store\n"
@@ -169,7 +172,7 @@ def _commands(held: Sequence[Held], url: str) -> list[Markup]:
     return [
         *found,
         note("One layer only:"),
-        _typed(f"{pull} \\\n    {asked} --layers {shlex.quote(str(layer))}"),
+        _typed(one_layer),
         note("In Python, without a copy of it all:"),
         _typed(python),
     ]

@@ -103,8 +103,8 @@ def test_commands_name_the_address_that_was_asked_for(folder):
     address = f"http://team.example:{port}"
     assert everything == f"mer-store pull {address}"
     assert shlex.split(one_layer.replace("\\\n", " ")) == [
-        "mer-store", "pull", address, "--modality", "audio", "--model", "tiny",
-        "--level", "utterance", "--layers", "17",
+        "mer-store", "pull", address, "--modality", "audio", "--level", "utterance",
+        "--model", "tiny", "--layers", "17",
     ]  # fmt: skip
     [first, _] = Store.open(folder).feature_sets()
     opened = python.replace(f"mer_store.open('{address}')", "Store.open(folder)").replace(
