@@ -103,6 +103,39 @@ def check(csv: Path) -> int:
     return 1 if lines else 0
 
 
+@clips.command(name="hash")
+@click.argument("csv", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--id-key",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The key that the store was pushed with.",
+)
+@output_option
+def hash_(csv: Path, id_key: Path, output: Path) -> None:
+    """Replace names by keyed hashes, as `mer-store push --no-ids` does; paths and texts are dropped.
+
+    Labels, splits and folds stay: the list trains from a store that was pushed without names.
+
+    \b
+    Example:
+      mer-store clips hash clips.csv --id-key id-key -o hashed.csv
+    """
+    from dataclasses import replace
+
+    from mer_store.clips.clip_list import ClipList
+    from mer_store.clips.hashed_ids import IdKey
+
+    key, clip_list = IdKey.read(id_key), ClipList.read(csv)
+    hashed = [
+        replace(clip, clip_id=key.hash_id(clip.clip_id), path=None, text=None)
+        for clip in clip_list.clips
+    ]
+    replace(clip_list, clips=tuple(hashed)).write(output)
+    click.echo(f"{len(hashed)} clips listed in {output}", err=True)
+
+
 def _write(importer: "Callable[[Path], ClipList]", folder: Path, output: Path) -> None:
     clip_list = importer(folder)
     for note in clip_list.notes[:N_SHOWN]:

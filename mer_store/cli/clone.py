@@ -1,6 +1,7 @@
 """``mer-store clone``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ def clone(
     folder: Path,
     *,
     as_json: bool,
-    **chosen: str | None,
+    **chosen: Any,
 ) -> int:
     """Make a store in FOLDER that holds what REMOTE has, and knows it as `origin`.
 

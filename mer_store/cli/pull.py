@@ -1,6 +1,7 @@
 """``mer-store pull``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,7 +26,7 @@ def pull(
     store: str,
     *,
     as_json: bool,
-    **chosen: str | None,
+    **chosen: Any,
 ) -> int:
     """Bring here what REMOTE has and this store lacks. REMOTE is a name, a folder or a URL.
 

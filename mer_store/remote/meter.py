@@ -73,6 +73,11 @@ class Meter:
             self.n_bytes_kept += n_bytes
             self.listener.add(n_bytes, 0)
 
+    def made(self, n_bytes: int) -> None:
+        """Count bytes that follow from the record and need not come."""
+        with self._lock:
+            self.listener.add(n_bytes, 0)
+
     def unexpect(self, n_bytes: int) -> None:
         """Take back bytes that turned out not to count: they must come again."""
         with self._lock:

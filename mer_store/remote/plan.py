@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_store.clips.hashed_ids import IdKey
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.layers import Layer
 from mer_store.remote.layout import Listing, SetKey
@@ -15,7 +16,7 @@ from mer_store.remote.side import Side
 from mer_store.remote.span_reader import REQUEST_BYTES
 from mer_store.spec import Spec
 from mer_store.store.feature_set import FeatureSet
-from mer_store.store.record import CommitRecord
+from mer_store.store.record import CommitRecord, part_id
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Step:
     """Only these layers of it; None is all."""
     clip_ids: tuple[str, ...] | None = None
     """Only these clips of it, by ranges; None is all."""
+
+    def made_id(self, id_key: IdKey | None = None) -> str:
+        """Return the id of the part that this step makes."""
+        record = self.record
+        ids = [row.clip_id for row in record.ledger] if self.clip_ids is None else self.clip_ids
+        if id_key is None and self.layers is None and self.clip_ids is None:
+            return record.part_id
+        ids = [id_key.hash_id(clip_id) for clip_id in ids] if id_key else ids
+        return part_id(record.fingerprint, ids, self.layers or record.layers, record.attempt)
 
     @property
     def n_clips(self) -> int:
@@ -78,11 +88,12 @@ def make_plan(
     here: Listing,
     selection: Selection,
     requests: ThreadPoolExecutor,
-    held: "dict[SetKey, FeatureSet] | None" = None,
+    held: dict[SetKey, FeatureSet] | None = None,
+    id_key: IdKey | None = None,
 ) -> Plan:
     """Plan to bring here what `side` has.
 
-    Only records of parts that are not here are read; a part is known by its name.
+    A part is known by its name: only records of parts that are not here are read, unless names are hashed.
 
     Parameters
     ----------
@@ -96,6 +107,8 @@ def make_plan(
         Reads records, several at once.
     held
         Feature sets here, where pieces of parts that they hold already need not come again.
+    id_key
+        Where clips are to have hashed names here.
 
     Raises
     ------
@@ -112,15 +125,17 @@ def make_plan(
     notes: list[str] = []
     steps: list[Step] = []
     for key in specs:
-        lacking = sorted(there[key] - here.get(key, frozenset()))
+        known = here.get(key, frozenset())
+        lacking = sorted(there[key] if id_key else there[key] - known)
         records = list(_records(side, key, lacking, requests, problems))
         if selection.cuts_parts:
             own = (held or {}).get(key)
             if not records and own is not None:
                 continue
-            steps += _cut(side, key, records, selection, own, notes)
+            cut = _cut(side, key, records, selection, own, notes)
         else:
-            steps += [Step(key, record) for record in records]
+            cut = [Step(key, record) for record in records]
+        steps += [step for step in cut if step.made_id(id_key) not in known]
     n_there = sum(len(there[key]) for key in specs)
     return Plan(specs, tuple(steps), n_there, tuple(problems), tuple(notes))
 
@@ -132,7 +147,7 @@ def _records(
     requests: ThreadPoolExecutor,
     problems: list[str],
 ) -> Iterable[CommitRecord]:
-    for future in [requests.submit(side.record, key, part_id) for part_id in part_ids]:
+    for future in [requests.submit(side.record, key, name) for name in part_ids]:
         try:
             yield future.result()
         except StoreDamagedError as error:

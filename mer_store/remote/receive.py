@@ -64,6 +64,7 @@ class Receiver:
             for path in texts:
                 place_in(staged, path).unlink(missing_ok=True)
                 write_file(staged / path, texts[path])
+                self._meter.made(len(texts[path]))
             fetching = [
                 self._files.submit(self._fetcher.fetch, staged, path, facts, source)
                 for path, facts in sorted(record.files.items())

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
+from mer_store.clips.hashed_ids import IdKey
 from mer_store.errors import MerStoreError, StoreFullError, UsageError
 from mer_store.remote.address import Address
 from mer_store.remote.bucket import Bucket
@@ -18,6 +19,7 @@ from mer_store.remote.part import RemotePart
 from mer_store.remote.pick import pick
 from mer_store.remote.plan import Plan, Step, make_plan
 from mer_store.remote.receive import Receiver
+from mer_store.remote.renamed import renamed
 from mer_store.remote.room import require_room
 from mer_store.remote.selection import Selection
 from mer_store.remote.send import Sender
@@ -84,8 +86,12 @@ class Transfer:
         require_room(store.path, plan.n_bytes)
         return plan, self._receive(store, side, plan)
 
-    def push(self, store: Store, address: Address, selection: Selection) -> tuple[Plan, Moved]:
+    def push(
+        self, store: Store, address: Address, selection: Selection, key: IdKey | None = None
+    ) -> tuple[Plan, Moved]:
         """Bring to `address` what is in `store` and not there; makes a store where none is.
+
+        With a `key`, clips have hashed names there.
 
         Raises
         ------
@@ -99,18 +105,19 @@ class Transfer:
         source = LocalSide(store)
         if address.is_folder:
             there = Store.create(address.folder)
-            plan = make_plan(source, LocalSide(there).listing(), selection, self.requests)
+            here = LocalSide(there).listing()
+            plan = make_plan(source, here, selection, self.requests, id_key=key)
             require_room(there.path, plan.n_bytes)
-            return plan, self._receive(there, source, plan)
+            return plan, self._receive(there, source, plan, key)
         bucket = Bucket(address)
         remote = RemoteSide(bucket)
         listing = remote.listing() if remote.is_there() else {}
-        plan = make_plan(source, listing, selection, self.requests)
-        return plan, self._send(bucket, source, plan, listing)
+        plan = make_plan(source, listing, selection, self.requests, id_key=key)
+        return plan, self._send(bucket, source, plan, listing, key)
 
     # ---- how ---------------------------------------------------------------------------------------
 
-    def _receive(self, store: Store, side: Side, plan: Plan) -> Moved:
+    def _receive(self, store: Store, side: Side, plan: Plan, id_key: IdKey | None = None) -> Moved:
         sets = {key: store.ensure(plan.specs[key]) for key in {step.key for step in plan.steps}}
 
         def move(step: Step) -> None:
@@ -122,27 +129,31 @@ class Transfer:
                 pick(part, feature_set, step.layers or step.record.layers, step.clip_ids)
                 self.meter.clips(step.n_clips)
                 return
-            subset = self._subset(fetcher, step)
+            subset = self._subset(fetcher, step, id_key)
             receiver = Receiver(Folders(feature_set.path), fetcher, self.files, self.meter)
             receiver.receive(subset.record, subset.source, subset.made)
 
         return self._run(plan, move)
 
-    def _subset(self, fetcher: Fetcher, step: Step) -> Subset:
+    def _subset(self, fetcher: Fetcher, step: Step, id_key: IdKey | None) -> Subset:
         """Return the part that is to be made of a step's."""
-        if step.layers is None:
-            return Subset(step.record, step.record, {})
-        folder = self._scratch / step.record.part_id
-        part = RemotePart(fetcher, step.record, Batch(self.requests), folder)
-        return layer_subset(step.record, step.layers, part.checks())
+        subset = Subset(step.record, step.record, {})
+        if step.layers is not None:
+            folder = self._scratch / step.record.part_id
+            part = RemotePart(fetcher, step.record, Batch(self.requests), folder)
+            subset = layer_subset(step.record, step.layers, part.checks())
+        return renamed(subset, id_key) if id_key else subset
 
-    def _send(self, bucket: Bucket, source: Side, plan: Plan, there: Listing) -> Moved:
+    def _send(
+        self, bucket: Bucket, source: Side, plan: Plan, there: Listing, id_key: IdKey | None
+    ) -> Moved:
         sender = Sender(bucket, self.files, self.meter)
         for key in sorted({step.key for step in plan.steps} | (plan.specs.keys() - there.keys())):
             sender.prepare(key, plan.specs[key])
 
         def move(step: Step) -> None:
-            subset = self._subset(Fetcher(source, step.key, self.requests, self.meter), step)
+            fetcher = Fetcher(source, step.key, self.requests, self.meter)
+            subset = self._subset(fetcher, step, id_key)
             sender.send(step.key, subset, source)
 
         moved = self._run(plan, move)
