@@ -60,7 +60,11 @@ class Coverage:
         """Return (clip id, a word of `WORDS`, reason) of each clip without features."""
         rows = np.flatnonzero(self.status != Status.OK).tolist()
         return [
-            (self.clip_ids[row], WORDS[Status(int(self.status[row]))], self.reasons[row] or "")
+            (
+                self.clip_ids[row],
+                WORDS[Status(int(self.status[row]))],
+                " ".join((self.reasons[row] or "").split()),
+            )
             for row in rows
         ]
 
@@ -90,4 +94,5 @@ class Coverage:
 def named(clip_ids: Sequence[str]) -> str:
     """Name the first few clips, and say how many more there are."""
     more = f" and {len(clip_ids) - N_NAMED} more" if len(clip_ids) > N_NAMED else ""
-    return f"{', '.join(clip_ids[:N_NAMED])}{more}"
+    shown = (name if name.isprintable() else ascii(name) for name in clip_ids[:N_NAMED])
+    return f"{', '.join(shown)}{more}"
