@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mer_store.cli.settings import json_option, store_option
+from mer_store.cli.settings import Explicit, json_option, store_option
 from mer_store.cli.transfers import move, read_clip_ids, selection_options
 
 
@@ -14,9 +14,10 @@ from mer_store.cli.transfers import move, read_clip_ids, selection_options
 @selection_options
 @click.option(
     "--clips",
+    cls=Explicit,
     metavar="CSV",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Only the clips of this list (not the configured one).",
+    help="Only the clips of this list. Not taken from mer-store.toml.",
 )
 @store_option
 @json_option

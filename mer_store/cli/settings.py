@@ -15,6 +15,10 @@ SETTINGS_FILE = Path("mer-store.toml")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Explicit(click.Option):
+    """An option that is given on the command line or not at all."""
+
+
 def read_defaults(
     command: click.Command, commands: Sequence[str], path: Path = SETTINGS_FILE
 ) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def read_defaults(
     options = {
         long_name(option): option.name
         for option in command.params
-        if isinstance(option, click.Option)
+        if isinstance(option, click.Option) and not isinstance(option, Explicit)
     }
     own = _named(tables.get(command.name or "", {}), options, f"{path}: [{command.name}]")
     shared = {key: value for key, value in values.items() if key.replace("_", "-") in options}
@@ -79,7 +83,9 @@ def modality_defaults(context: click.Context, modality: str) -> dict[str, Any]:
 def name_variables(command: click.Command) -> None:
     """Let every option be given by a variable: ``--part-clips`` by ``MER_STORE_PART_CLIPS``."""
     for option in command.params:
-        if isinstance(option, click.Option) and option.envvar is None:
+        if isinstance(option, Explicit):
+            option.envvar = None
+        elif isinstance(option, click.Option) and option.envvar is None:
             option.envvar = "MER_STORE_" + long_name(option).upper().replace("-", "_")
 
 
