@@ -18,6 +18,8 @@ from pipelines.exchange.mertools_labels import (
     TEST,
     TRAIN,
     corpora_bytes,
+    has_corpora,
+    has_transcripts,
     make_corpora,
     transcripts_bytes,
 )
@@ -140,21 +142,21 @@ def _report(folder: FeatureFolder, written: Written) -> None:
 def _write_lists(clip_list: ClipList, left_out: set[str], to: Path) -> Counter[Put]:
     """Write labels and transcripts of the clips that all folders have: a missing file ends MERTools' run."""
     clips = [clip for clip in clip_list.clips if clip.clip_id not in left_out]
-    files: dict[str, bytes] = {}
+    files: dict[str, tuple[bytes, bool]] = {}
     if any(clip.label or clip.split for clip in clips):
         corpora, notes = make_corpora(clips)
-        files[LABELS] = corpora_bytes(corpora)
+        files[LABELS] = corpora_bytes(corpora), has_corpora(to / LABELS, corpora)
         counts = f"{len(corpora[TRAIN])} in {TRAIN}, {len(corpora[TEST])} in {TEST}"
         _say("; ".join([f"{to / LABELS}: {counts}", *notes]))
     if (transcripts := transcripts_bytes(clips)) is not None:
-        files[TRANSCRIPTS] = transcripts
+        files[TRANSCRIPTS] = transcripts, has_transcripts(to / TRANSCRIPTS, clips)
     puts: Counter[Put] = Counter()
-    for name, data in files.items():
-        put = put_new(to / name, data)
+    for name, (data, is_there) in files.items():
+        put = Put.KEPT if is_there else put_new(to / name, data)
         puts[put] += 1
         if put is Put.DIFFERENT:
             _say(
-                f"{to / name}: left as it is: another list's. Export all modalities in one command, "
+                f"{to / name}: left as it is: it says other things. Export all modalities in one command, "
                 f"or remove it, or choose another --to"
             )
     return puts

@@ -5,13 +5,16 @@ import io
 import pickle
 import zipfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from mer_store.clips.clip import Clip
-from mer_store.clips.words import CLASS_OF_WORD, WORD_OF_CLASS, count_note
+from mer_store.clips.corpus_npz import read_corpora
+from mer_store.clips.words import CLASS_OF_WORD, WORD_OF_CLASS, count_note, read_column
+from mer_store.errors import UsageError
 
 #: What clips without a label carry.
 NO_LABEL = "neutral"
@@ -58,6 +61,28 @@ def corpora_bytes(corpora: dict[str, Corpus]) -> bytes:
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, _member(corpus))
     return file.getvalue()
+
+
+def has_corpora(path: Path, corpora: dict[str, Corpus]) -> bool:
+    """Tell whether a file says the same of the same clips in the same order, whoever wrote it."""
+    try:
+        there = read_corpora(path)
+    except UsageError:
+        return False
+    return all(
+        [(clip_id, values.get("emo")) for clip_id, values in there.get(name, {}).items()]
+        == [(clip_id, values["emo"]) for clip_id, values in corpus.items()]
+        for name, corpus in corpora.items()
+    )
+
+
+def has_transcripts(path: Path, clips: Sequence[Clip]) -> bool:
+    """Tell whether a file has the same texts of the same clips, whatever other columns it has."""
+    try:
+        there = read_column(path, "chinese")
+    except UsageError:
+        return False
+    return there == {clip.clip_id: clip.text for clip in clips if clip.text is not None}
 
 
 def _member(corpus: Corpus) -> bytes:

@@ -254,7 +254,28 @@ def test_other_labels_are_not_overwritten(store, to, capsys):
     before = (to / "label-6way.npz").read_bytes()
     assert export(store, listed("a", "b", label="worry", split="labelled"), to) == 1
     assert (to / "label-6way.npz").read_bytes() == before
-    assert "another list's" in capsys.readouterr().err
+    assert "it says other things" in capsys.readouterr().err
+
+
+def test_lists_that_mertools_made_are_kept_where_they_say_the_same(store, to):
+    filled(store, "abc")
+    to.mkdir()
+    texts = "name,chinese,english\na,你好,hello\nb,,\n"
+    (to / "transcription-merge.csv").write_text(texts, "utf-8")
+    train = {"b": {"emo": "angry", "val": -1.0}, "a": {"emo": "happy", "val": 2.0}}
+    np.savez(to / "label-6way.npz", train_corpus=train, test1_corpus={"c": {"emo": "neutral"}})
+    before = tree(to)
+    b, a = (
+        Clip("b", None, "", "anger", "labelled"),
+        Clip("a", None, "你好", "happiness", "labelled"),
+    )
+    c = Clip("c", split="unlabelled")
+    assert export(store, ClipList((b, a, c)), to) == 0
+    assert before.items() <= tree(to).items()
+    assert (
+        export(store, ClipList((a, b, c)), to) == 1
+    )  # the order is what predictions are joined by
+    assert before.items() <= tree(to).items()
 
 
 def test_an_empty_store(store, to):
