@@ -3,11 +3,13 @@
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mer_store.errors import UsageError
+from mer_store.strict_json import parse
 
 MODALITIES = ("audio", "visual", "text")
 LEVELS = ("frame", "utterance")
@@ -16,6 +18,9 @@ FINGERPRINT_CHARS = 12
 #: In place of the digest of weights: the features came as they are, from files that do not say how they
 #: were made. A clip's digest is that of its file then, not of its media.
 IMPORTED = "imported"
+MAX_TEXT_CHARS = 1000
+#: With level and fingerprint a folder's name, which may have 255 bytes.
+MAX_MODEL_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,11 @@ class Spec:
         _require("modality", self.modality, MODALITIES)
         _require("level", self.level, LEVELS)
         _require("stored_dtype", self.stored_dtype, STORED_DTYPES)
-        if not re.fullmatch(r"[\w.+-]+", self.model) or self.model.startswith("."):
+        is_long = len(self.model.encode("utf-8", "replace")) > MAX_MODEL_BYTES
+        if is_long or not re.fullmatch(r"[\w.+-]+", self.model) or self.model.startswith("."):
             raise UsageError(
-                f"spec: model name {self.model!r}: expected letters, digits and . _ + - only"
+                f"spec: model name {self.model!r}: expected letters, digits and . _ + - only, at most "
+                f"{MAX_MODEL_BYTES} bytes"
             )
 
     @property
@@ -72,16 +79,29 @@ class Spec:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str, where: str = "spec.json") -> "Spec":
+    def from_json(cls, text: str | bytes, where: str = "spec.json") -> "Spec":
         """Read what `to_json` wrote; `where` names the file in errors."""
         try:
-            values = json.loads(text)
+            values = parse(text)
         except ValueError as error:
             raise UsageError(f"{where}: not JSON: {error}") from error
         expected = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or values.keys() != expected:
             came = sorted(values) if isinstance(values, dict) else type(values).__name__
-            raise UsageError(f"{where}: expected the keys {sorted(expected)}, got {came}")
+            raise UsageError(
+                f"{where}: expected the keys {sorted(expected)}, got {reprlib.repr(came)}"
+            )
+        for name, value in values.items():
+            kind = {"preprocessing": dict, "trained": bool}.get(name, str)
+            if not isinstance(value, kind):
+                raise UsageError(
+                    f"{where}: {name}: expected {kind.__name__}, got {reprlib.repr(value)}"
+                )
+            if isinstance(value, str) and (len(value) > MAX_TEXT_CHARS or not value.isprintable()):
+                raise UsageError(
+                    f"{where}: {name}: expected a line of at most {MAX_TEXT_CHARS} printable characters, "
+                    f"got {reprlib.repr(value)}"
+                )
         return cls(**values)
 
 

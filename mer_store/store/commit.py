@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -13,14 +12,18 @@ from pathlib import Path
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store.layout import (
+    MAX_RECORD_BYTES,
     Folders,
     make_folder,
     open_inside,
+    read_small,
     reading,
     sync_folder,
     write_file,
 )
 from mer_store.store.record import CommitRecord, FileFacts
+from mer_store.store.shared import keep_private, seal
+from mer_store.strict_json import parse
 
 ATTRIBUTE = "mer_store"
 GROUP_FILE = "zarr.json"
@@ -52,6 +55,7 @@ def stage(folders: Folders) -> Path:
     path = folders.tmp / writer_name()
     try:
         make_folder(path)
+        keep_private(path)
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
@@ -123,6 +127,7 @@ def _moved(staged: Path, place: Path) -> bool:
 
 def publish_record(folders: Folders, record: CommitRecord) -> None:
     """Make a part visible. The first one wins; all of them have the same text."""
+    seal(folders.part(record.part_id))
     put_file(folders.commit(record.part_id), record.to_json())
 
 
@@ -150,7 +155,7 @@ def read_record(folders: Folders, part_id: str) -> CommitRecord | None:
     path = folders.commit(part_id)
     try:
         with reading(path):
-            text = path.read_bytes()
+            text = read_small(path, MAX_RECORD_BYTES)
     except FileNotFoundError:
         return None
     record = CommitRecord.from_json(text, where=str(path))
@@ -168,11 +173,11 @@ def derive_record(part: Path) -> CommitRecord:
         The folder is no whole part: it was not moved there by a writer, or was changed since.
     """
     try:
-        text = _read_inside(part, GROUP_FILE)
-        values = json.loads(text)["attributes"][ATTRIBUTE]
+        text = read_small(part, MAX_RECORD_BYTES, GROUP_FILE)
+        values = parse(text)["attributes"][ATTRIBUTE]
         record = CommitRecord.from_values(values, where=str(part / GROUP_FILE))
         for path, facts in record.files.items():
-            if file_facts(part, path) != facts:
+            if file_facts(part, path, facts.n_bytes) != facts:
                 raise StoreDamagedError(
                     f"{part / path}: size or digest differs from the part's own record"
                 )
@@ -186,20 +191,21 @@ def with_group_file(record: CommitRecord, text: bytes) -> CommitRecord:
     return replace(record, files={**record.files, GROUP_FILE: FileFacts.of(text)})
 
 
-def file_facts(part: Path, path: str) -> FileFacts:
-    """Return size and digest of a file of a part by reading it."""
+def file_facts(part: Path, path: str, expected_bytes: int | None = None) -> FileFacts:
+    """Return size and digest of a file of a part by reading it.
+
+    Where it has not the `expected_bytes` it is not read, and the digest is empty.
+    """
     digest = hashlib.sha256()
     n_bytes = 0
     with os.fdopen(open_inside(part, path), "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if expected_bytes is not None and size != expected_bytes:
+            return FileFacts(size, "")
         while block := file.read(_READ_BYTES):
             digest.update(block)
             n_bytes += len(block)
     return FileFacts(n_bytes, digest.hexdigest())
-
-
-def _read_inside(part: Path, path: str) -> bytes:
-    with os.fdopen(open_inside(part, path), "rb") as file:
-        return file.read()
 
 
 def sync_tree(path: Path) -> None:

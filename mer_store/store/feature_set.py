@@ -21,7 +21,7 @@ from mer_store.store.ledger import Ledger, Status
 from mer_store.store.located import Located, locate
 from mer_store.store.part_reader import OpenArray
 from mer_store.store.reader import Reader
-from mer_store.store.record import CommitRecord
+from mer_store.store.record import CommitRecord, misfit
 from mer_store.store.tables import read_table
 
 
@@ -84,7 +84,7 @@ class FeatureSet:
         return tuple(sorted(self._signatures()))
 
     def _signatures(self) -> Signatures:
-        """Return size and time of every commit record there is now."""
+        """Return size and times of every commit record there is now."""
         found = {}
         try:
             with reading(self._folders.commits), os.scandir(self._folders.commits) as entries:
@@ -92,7 +92,7 @@ class FeatureSet:
                     stem = entry.name.removesuffix(".json")
                     if PART_ID.fullmatch(stem) and entry.name != stem:
                         status = entry.stat(follow_symlinks=False)
-                        found[stem] = status.st_size, status.st_mtime_ns
+                        found[stem] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
         except FileNotFoundError:
             return {}
         return found
@@ -114,10 +114,8 @@ class FeatureSet:
             raise StoreDamagedError(
                 f"{where}: vanished while the store was read; run the command again"
             )
-        if record.fingerprint != self.spec.fingerprint:
-            raise StoreDamagedError(
-                f"{where}: expected a part of spec {self.spec.fingerprint}, got {record.fingerprint}"
-            )
+        if problem := misfit(record, self.spec):
+            raise StoreDamagedError(f"{where}: {problem}")
         return record
 
     def refresh(self) -> None:
@@ -137,7 +135,8 @@ class FeatureSet:
 
     def _find_index(self) -> Index:
         """Return the index of what is committed now, extending the one on disk by what is new."""
-        place = self.path.parents[2] / CACHE_FOLDER / f"{self.spec.modality}-{self.name}.index"
+        name = f"{self.spec.modality}-{self.name}.{os.geteuid()}.index"
+        place = self.path.parents[2] / CACHE_FOLDER / name
         now = self._signatures()
         known, seen = load_index(place) or (None, {})
         if known is not None and seen == now:

@@ -1,6 +1,7 @@
 """The index on disk: checksummed columns mapped into memory, rebuilt whenever they do not fit."""
 
 import json
+import math
 import mmap
 import os
 from pathlib import Path
@@ -9,23 +10,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_store.errors import StoreDamagedError
 from mer_store.store.index import Index, PartInfo
-from mer_store.store.layout import FILE_MODE, make_folder
+from mer_store.store.index_check import is_usable
+from mer_store.store.layout import FILE_MODE, check_folder, make_folder, open_plain
+from mer_store.store.record_rules import count_of
 from mer_store.store.shard import crc_of
+from mer_store.strict_json import parse
 
 _MAGIC = b"mer-store index 1\n"
 _ALIGN = 64
 _COLUMNS = ("rows", "hashes", "first", "attempt", "status", "served", "reasons_text")
 
 
-Signatures = dict[str, tuple[int, int]]
-"""Part id -> size and modification time of its commit record: what an index was made from."""
+Signatures = dict[str, tuple[int, int, int]]
+"""Part id -> size, modification and change time of its commit record: what an index was made from.
+
+The change time is the system's own: a store that was copied or unpacked here has others, so that an index
+that came with it, and may say anything, is not used.
+"""
 
 
 def save_index(index: Index, signatures: Signatures, path: Path) -> None:
     """Write the index beside `path` and move it there. Failure is no error: the file only saves time."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
+        check_folder(path.parent)
         make_folder(path.parent)
         try:
             with temporary.open("xb") as file:
@@ -34,7 +44,7 @@ def save_index(index: Index, signatures: Signatures, path: Path) -> None:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError:
+    except (OSError, StoreDamagedError):
         return
 
 
@@ -61,14 +71,24 @@ def _pieces(index: Index, signatures: Signatures) -> list[Any]:
 
 
 def load_index(path: Path) -> tuple[Index, Signatures] | None:
-    """Map the index into memory; None where it is missing, damaged or of another version."""
+    """Map the index into memory; None where it is missing, damaged, of another version or another user's."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_plain(path), "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return None
             data = np.frombuffer(
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8
             )
         return _parse(data)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (
+        OSError,
+        StoreDamagedError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+    ):
         return None
 
 
@@ -79,7 +99,7 @@ def _parse(data: NDArray[np.uint8]) -> tuple[Index, Signatures] | None:
     header = data[start : start + n_header].tobytes()
     if head[: len(_MAGIC)] != _MAGIC or crc_of(header) != int.from_bytes(head[-8:], "little"):
         return None
-    values = json.loads(header)
+    values = parse(header)
     body = data[start + n_header :]
     columns: dict[str, Any] = {}
     for name, dtype_values, shape, place, crc in values["columns"]:
@@ -88,16 +108,18 @@ def _parse(data: NDArray[np.uint8]) -> tuple[Index, Signatures] | None:
             if isinstance(dtype_values, list)
             else np.dtype(dtype_values)
         )
-        n_bytes = int(np.prod(shape)) * dtype.itemsize
-        column = body[place : place + n_bytes]
+        n_bytes = math.prod(shape) * dtype.itemsize
+        column = body[count_of(place) : place + count_of(n_bytes)]
         if len(column) != n_bytes or crc_of(column) != crc:
             return None
         columns[name] = column.view(dtype).reshape(shape)
     parts = tuple(PartInfo.from_values(part) for part in values["parts"])
     signatures = {
-        part_id: (size, mtime_ns) for part_id, (size, mtime_ns) in values["signatures"].items()
+        part_id: (size, mtime_ns, ctime_ns)
+        for part_id, (size, mtime_ns, ctime_ns) in values["signatures"].items()
     }
-    return Index(parts=parts, names=tuple(values["names"]), **columns), signatures
+    index = Index(parts=parts, names=tuple(values["names"]), **columns)
+    return (index, signatures) if is_usable(index) else None
 
 
 def _dtype_values(dtype: np.dtype[Any]) -> Any:

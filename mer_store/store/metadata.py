@@ -1,18 +1,26 @@
 """The texts of ``zarr.json``, written so that any Zarr reader opens a part without us."""
 
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from mer_store.errors import UsageError
+from mer_store.store.layout import MAX_RECORD_BYTES
 from mer_store.store.shard import DTYPES, ArrayInfo
 
 Json = dict[str, Any]
 
 _CHECKED_INDEX = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 #: Codecs that may be met in a part that another program wrote. None of them runs code.
-CODECS = frozenset({"bytes", "crc32c", "sharding_indexed", "transpose", "blosc", "gzip", "zstd"})
+COMPRESSORS = frozenset({"blosc", "gzip", "zstd"})
+CODECS = COMPRESSORS | {"bytes", "crc32c", "sharding_indexed", "transpose"}
+_FIELDS = frozenset(
+    {"zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value",
+     "codecs", "attributes", "storage_transformers", "dimension_names"}
+)  # fmt: skip
 
 
 def array_metadata(info: ArrayInfo) -> Json:
@@ -86,24 +94,43 @@ def _nested(member: Json) -> Json:
 
 
 def to_text(metadata: Json) -> bytes:
-    """Return the bytes of a ``zarr.json``."""
-    return (
+    """Return the bytes of a ``zarr.json``.
+
+    Raises
+    ------
+    UsageError
+        They are more than a reader accepts.
+    """
+    text = (
         json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
     ).encode()
+    if len(text) > MAX_RECORD_BYTES:
+        raise UsageError(
+            f"a part's record of {len(text)} bytes, more than {MAX_RECORD_BYTES}: "
+            "store fewer clips a part"
+        )
+    return text
 
 
 def unknown_pieces(metadata: Any) -> list[str]:
-    """Name the data types and codecs of an array's metadata that are not on our list."""
+    """Name what an array's metadata asks for and is not on our list: data types, codecs, extensions."""
     if not isinstance(metadata, dict) or metadata.get("zarr_format") != 3:
         return ["a zarr_format other than 3"]
     unknown = (
-        [] if metadata.get("data_type") in DTYPES else [f"data type {metadata.get('data_type')!r}"]
+        []
+        if metadata.get("data_type") in DTYPES
+        else [f"data type {reprlib.repr(metadata.get('data_type'))}"]
     )
     unknown += [
-        f"codec {name!r}" for name in _codec_names(metadata.get("codecs")) if name not in CODECS
+        f"codec {reprlib.repr(name)}"
+        for name in _codec_names(metadata.get("codecs"))
+        if name not in CODECS
     ]
     if metadata.get("storage_transformers"):
         unknown.append("storage transformers")
+    unknown += [f"field {reprlib.repr(name)}" for name in sorted(metadata.keys() - _FIELDS)]
+    if metadata.get("node_type") != "array":
+        unknown.append("a node that is no array")
     return unknown
 
 

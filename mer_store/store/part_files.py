@@ -13,7 +13,7 @@ from mer_store.layers import Layer
 from mer_store.store.clip_checks import CLIP_CHECKS, clip_checks
 from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, with_group_file
 from mer_store.store.layer_files import LayerFiles
-from mer_store.store.layout import is_safe_name, make_folder, write_file
+from mer_store.store.layout import is_part_name, make_folder, write_file
 from mer_store.store.metadata import member_metadata, part_metadata, to_text
 from mer_store.store.record import CommitRecord, FileFacts, LedgerRow
 from mer_store.store.rows_file import RowsFile
@@ -96,7 +96,7 @@ class PartFiles:
                 f"{where}: expected the columns {sorted(expected)}, got {sorted(columns)}"
             )
         taken = {*RESERVED, *map(str, self._layers)}
-        if table in taken or OFFSETS in columns or not all(map(is_safe_name, (table, *columns))):
+        if table in taken or OFFSETS in columns or not all(map(is_part_name, (table, *columns))):
             raise UsageError(
                 f"{where}: a table's or column's name cannot be used: {sorted(columns)}"
             )

@@ -67,11 +67,12 @@ class Parts:
         self._offsets: dict[tuple[int, str], NDArray[np.int64]] = {}
 
     def array(self, part: int, name: str) -> ArrayReader:
-        """Return the reader of one array; nothing is opened yet."""
+        """Return the reader of one array; of files only large ones are looked at yet."""
         reader = self._readers.get((part, name))
         if reader is None:
             info = self._index.parts[part]
-            reader = self._readers[part, name] = self._open_array(info, name)
+            with self.naming(part, name[: name.rfind("/") + 1] or name):
+                reader = self._readers[part, name] = self._open_array(info, name)
         return reader
 
     def _open_here(self, info: PartInfo, name: str) -> ArrayReader:
@@ -89,8 +90,16 @@ class Parts:
             offsets = np.empty(reader.info.shape, dtype=np.int64)
             with self.naming(part, prefix):
                 reader.read(offsets, verify=verify)
-                if (np.diff(offsets, prepend=0) < 0).any() or len(offsets) < 1:
-                    raise ChunkDamaged(f"{prefix}{OFFSETS}: not ascending")
+                if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():
+                    raise ChunkDamaged(f"{prefix}{OFFSETS}: not ascending from 0")
+                arrays = self._index.parts[part].arrays.items()
+                columns = {
+                    info.n_rows
+                    for name, info in arrays
+                    if name.startswith(prefix) and name != prefix + OFFSETS
+                }
+                if columns - {int(offsets[-1])}:
+                    raise ChunkDamaged(f"{prefix}{OFFSETS}: ends at {offsets[-1]}, not at the rows")
             self._offsets[part, prefix] = offsets
         return self._offsets[part, prefix]
 

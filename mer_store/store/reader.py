@@ -169,7 +169,7 @@ class Reader:
     ) -> tuple[np.dtype[Any], int]:
         """Return the type that holds all that is in the parts `where` [layers, clips], and its one width."""
         infos = [
-            self.index.parts[part].arrays[str(layer)]
+            self.parts.array(part, str(layer)).info
             for layer, parts in zip(layers, where, strict=True)
             for part in np.unique(parts).tolist()
         ]

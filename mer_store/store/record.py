@@ -3,20 +3,31 @@
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from mer_store.errors import StoreDamagedError
-from mer_store.layers import Layer, layer_from_name, sort_layers
-from mer_store.store.clip_checks import CLIP_CHECKS
-from mer_store.store.layout import FORMAT, PART_ID, is_safe_path
+from mer_store.layers import Layer, sort_layers
+from mer_store.spec import Spec
+from mer_store.store.layout import FORMAT
+from mer_store.store.record_rules import (
+    MAX_ROWS,
+    check,
+    count_of,
+    items_of,
+    layer_of,
+    line_of,
+    refuse,
+    text_of,
+)
 from mer_store.store.shard import DTYPES, ArrayInfo
+from mer_store.strict_json import parse
 
 STATUSES = ("ok", "failed", "empty")
 MAX_CLIP_ID_BYTES = 255
-#: Rows an array may claim: far above any part, far below what would overflow a size.
-MAX_ROWS = 1 << 40
+MAX_REASON_CHARS = 1000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"[!-~]{1,128}")
 
@@ -137,7 +148,7 @@ class CommitRecord:
             dtype, rows that do not add up).
         """
         try:
-            values = json.loads(text)
+            values = parse(text)
         except ValueError as error:
             raise StoreDamagedError(
                 f"{where}: not JSON: {error}; pull or extract this part again"
@@ -147,16 +158,16 @@ class CommitRecord:
     @classmethod
     def from_values(cls, values: Any, where: str) -> "CommitRecord":
         """Read what `to_values` gave. Raises as `from_json` does."""
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            came = values.get("format") if isinstance(values, dict) else type(values).__name__
+        came = values.get("format") if isinstance(values, dict) else type(values).__name__
+        if type(came) is not int or came != FORMAT:
             raise StoreDamagedError(
-                f"{where}: expected a commit record of format {FORMAT}, got {came!r}"
+                f"{where}: expected a commit record of format {FORMAT}, got {reprlib.repr(came)}"
             )
         try:
             record = _read(values)
             if list(record.clip_ids) != values["clip_ids"]:
-                _refuse("clip_ids are not the ledger's ok rows")
-            _check(record)
+                refuse("clip_ids are not the ledger's ok rows")
+            check(record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             detail = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise StoreDamagedError(f"{where}: not a valid commit record: {detail}") from error
@@ -173,6 +184,17 @@ def part_id(
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def misfit(record: CommitRecord, spec: Spec) -> str | None:
+    """Say why a record is none of a part of `spec`; None where it is one."""
+    if record.fingerprint != spec.fingerprint:
+        return f"expected a part of spec {spec.fingerprint}, got {record.fingerprint}"
+    if spec.level == "utterance" and any(
+        row.n_rows != 1 for row in record.ledger if row.status == "ok"
+    ):
+        return "expected one row a clip, as the spec is of utterance level"
+    return None
+
+
 def is_valid_clip_id(clip_id: str) -> bool:
     """Tell whether a clip id can be stored: printable text of 1 to 255 bytes in UTF-8."""
     try:
@@ -187,80 +209,51 @@ def is_valid_digest(digest: str) -> bool:
     return _DIGEST.fullmatch(digest) is not None
 
 
-def _refuse(text: str) -> NoReturn:
-    raise ValueError(text)
-
-
 def _read(values: dict[str, Any]) -> CommitRecord:
     return CommitRecord(
-        fingerprint=_text(values["fingerprint"]),
-        part_id=_text(values["part_id"]),
-        attempt=_count(values["attempt"]),
-        layers=tuple(layer_from_name(_text(name)) for name in values["layers"]),
-        ledger=tuple(_ledger_row(row) for row in values["ledger"]),
-        arrays={name: _array_info(info) for name, info in values["arrays"].items()},
+        fingerprint=text_of(values["fingerprint"]),
+        part_id=text_of(values["part_id"]),
+        attempt=count_of(values["attempt"], 1 << 30),
+        layers=tuple(layer_of(name) for name in items_of(values["layers"])),
+        ledger=tuple(_ledger_row(row) for row in items_of(values["ledger"])),
+        arrays={name: array_info(**info) for name, info in values["arrays"].items()},
         files={path: _file_facts(facts) for path, facts in values["files"].items()},
-        versions={_text(name): _text(version) for name, version in values["versions"].items()},
+        versions={line_of(name): line_of(text) for name, text in values["versions"].items()},
     )
 
 
 def _ledger_row(values: dict[str, Any]) -> LedgerRow:
     row = LedgerRow(**values)
     if row.status not in STATUSES or not is_valid_clip_id(row.clip_id):
-        _refuse(f"ledger row {values}")
+        _refuse_row(row, "clip_id or status")
     if row.digest is not None and not is_valid_digest(row.digest):
-        _refuse(f"ledger row {values}: digest")
-    if row.reason is not None and not isinstance(row.reason, str):
-        _refuse(f"ledger row {values}: reason")
-    for value in (row.n_rows, row.n_bytes or 0, row.mtime_ns or 0):
-        if type(value) is not int or abs(value) >= 1 << 63:
-            _refuse(f"ledger row {values}: numbers")
-    if not 0 <= row.n_rows < MAX_ROWS or (row.n_rows and row.status != "ok"):
-        _refuse(f"ledger row {values}: n_rows")
+        _refuse_row(row, "digest")
+    if row.reason is not None:
+        line_of(row.reason, MAX_REASON_CHARS)
+    if row.n_bytes is not None:
+        count_of(row.n_bytes, 1 << 63)
+    if row.mtime_ns is not None and (type(row.mtime_ns) is not int or abs(row.mtime_ns) >= 1 << 63):
+        _refuse_row(row, "mtime_ns")
+    if count_of(row.n_rows) and row.status != "ok":
+        _refuse_row(row, "n_rows")
     return row
 
 
-def _array_info(values: dict[str, Any]) -> ArrayInfo:
-    shape = tuple(_count(length) for length in values["shape"])
-    if len(shape) not in (1, 2) or values["dtype"] not in DTYPES:
-        _refuse(f"array of shape {shape} and dtype {values['dtype']!r}")
-    chunk_rows = values["chunk_rows"]
-    if chunk_rows is not None and _count(chunk_rows) < 1:
-        _refuse("chunk_rows below 1")
-    return ArrayInfo(shape, values["dtype"], chunk_rows)
+def _refuse_row(row: LedgerRow, what: str) -> None:
+    refuse(f"ledger row of clip {reprlib.repr(row.clip_id)}: {what}")
+
+
+def array_info(shape: Any, dtype: Any, chunk_rows: Any) -> ArrayInfo:
+    """Check what a record says of an array. Raises ValueError or TypeError."""
+    lengths = tuple(count_of(length) for length in items_of(shape))
+    if len(lengths) not in (1, 2) or dtype not in DTYPES:
+        refuse(f"array of shape {reprlib.repr(shape)} and dtype {reprlib.repr(dtype)}")
+    if chunk_rows is not None and count_of(chunk_rows) < 1:
+        refuse("chunk_rows below 1")
+    return ArrayInfo(lengths, dtype, chunk_rows)
 
 
 def _file_facts(values: dict[str, Any]) -> FileFacts:
     if not _SHA256.fullmatch(values["sha256"]):
-        _refuse(f"sha256 {values['sha256']!r}")
-    return FileFacts(_count(values["size"]), values["sha256"])
-
-
-def _check(record: CommitRecord) -> None:
-    """Refuse a record whose pieces do not fit each other."""
-    if not PART_ID.fullmatch(record.part_id):
-        _refuse(f"part_id {record.part_id!r}")
-    if len({row.clip_id for row in record.ledger}) != len(record.ledger):
-        _refuse("a clip has two ledger rows")
-    for path in (*record.arrays, *record.files):
-        if not is_safe_path(path):
-            _refuse(f"{path!r} leaves the part")
-    n_rows = sum(row.n_rows for row in record.ledger)
-    for layer in record.layers if record.clip_ids else ():
-        info = record.arrays[str(layer)]
-        if info.n_rows != n_rows or len(info.shape) != 2:
-            _refuse(f"layer {layer} has shape {info.shape}, the ledger {n_rows} rows")
-    checks = record.arrays.get(CLIP_CHECKS)
-    shape = (len(record.clip_ids), len(record.layers))
-    if checks is not None and (checks.shape, checks.dtype) != (shape, "uint32"):
-        _refuse(f"{CLIP_CHECKS} is {checks.dtype} {checks.shape}, expected uint32 {shape}")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _refuse(f"expected text, got {value!r}")
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < MAX_ROWS:
-        _refuse(f"expected a count, got {value!r}")
-    return value
+        refuse(f"sha256 {reprlib.repr(values['sha256'])}")
+    return FileFacts(count_of(values["size"], MAX_ROWS), values["sha256"])

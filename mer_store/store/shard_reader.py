@@ -22,6 +22,8 @@ Rows = NDArray[np.int64]
 _N_PROBES = 16
 #: Reading from front to back, so many bytes are asked for at once: the system reads ahead by what is asked.
 _BATCH_BYTES = 1 << 22
+#: Files that should be larger than this are looked at before room is made for their rows.
+_LARGE_BYTES = 1 << 25
 
 
 class ChunkDamaged(Exception):  # noqa: N818 - caught where the clips' names are known
@@ -43,6 +45,11 @@ class ShardReader:
         The array's path inside it, e.g. ``18`` or ``images/offsets``.
     info
         As the commit record says.
+
+    Raises
+    ------
+    ChunkDamaged
+        The array is large, and its file is not there or not as large.
     """
 
     def __init__(self, part: Path, name: str, info: ArrayInfo) -> None:
@@ -55,6 +62,9 @@ class ShardReader:
         self._row_bytes, self._stride = info.row_bytes, info.stride
         self._verified = np.zeros(info.n_chunks, dtype=bool)
         self._index_checked = False
+        if info.shard_bytes > _LARGE_BYTES:  # before anybody makes room for what is not there
+            with self._opened():
+                pass
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

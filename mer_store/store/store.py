@@ -2,6 +2,7 @@
 
 import json
 import os
+import reprlib
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,15 +13,21 @@ from mer_store.spec import Spec
 from mer_store.store.commit import put_file
 from mer_store.store.feature_set import FeatureSet
 from mer_store.store.layout import (
+    CACHE_FOLDER,
     FORMAT,
+    MAX_SMALL_BYTES,
     SPEC_FILE,
     STORE_FILE,
     Folders,
+    check_folder,
     make_folder,
+    read_small,
     reading,
     writing,
 )
+from mer_store.store.shared import is_shared, share
 from mer_store.store.sweep import Swept, sweep
+from mer_store.strict_json import parse
 
 
 def _local_folder(path: str | os.PathLike[str]) -> Path:
@@ -51,8 +58,16 @@ class Store:
         return f"Store({str(self.path)!r})"
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> "Store":
+    def create(cls, path: str | os.PathLike[str], group: str | None = None) -> "Store":
         """Make a store, or open the one that is there, which may then be read-only.
+
+        Parameters
+        ----------
+        path
+            Its folder.
+        group
+            Name or number of a group that shares it: whoever is in it may add parts, nobody changes or
+            deletes another's. None leaves the folder's mode as it is.
 
         Raises
         ------
@@ -66,12 +81,19 @@ class Store:
             try:
                 with writing(folder):
                     folder.mkdir(parents=True, exist_ok=True)
+                    if group is not None:
+                        share(folder, group)
                     make_folder(folder / "features")
                     put_file(folder / STORE_FILE, json.dumps({"format": FORMAT}) + "\n")
             except OSError as error:
                 raise UsageError(
                     f"{folder}: no store can be made there: {error.strerror}; choose another folder"
                 ) from error
+        elif group is not None and not is_shared(folder):
+            raise UsageError(
+                f"{folder}: there already, and not made for a group; make another with --group and "
+                f"`mer-store push` this one into it"
+            )
         return cls.open(folder)
 
     @classmethod
@@ -86,19 +108,23 @@ class Store:
         folder = _local_folder(path)
         try:
             with reading(folder):
-                text = (folder / STORE_FILE).read_text()
+                text = read_small(folder / STORE_FILE, MAX_SMALL_BYTES)
+                check_folder(folder / "features")
+                if (folder / CACHE_FOLDER).is_symlink():
+                    check_folder(folder / CACHE_FOLDER)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UsageError(
                 f"{folder}: not a store; run `mer-store init {folder}` to make one"
             ) from error
         try:
-            version = json.loads(text)["format"]
+            version = parse(text)["format"]
         except (ValueError, KeyError, TypeError) as error:
             raise StoreDamagedError(
                 f"{folder / STORE_FILE}: expected {{'format': {FORMAT}}}"
             ) from error
-        if version != FORMAT:
-            raise UsageError(f"{folder}: format {version!r}; this mer-store reads format {FORMAT}")
+        if type(version) is not int or version != FORMAT:
+            shown = reprlib.repr(version)
+            raise UsageError(f"{folder}: format {shown}; this mer-store reads format {FORMAT}")
         return cls(folder)
 
     def feature_sets(self) -> list[FeatureSet]:
@@ -112,11 +138,13 @@ class Store:
 
     def _feature_set(self, path: Path) -> FeatureSet | None:
         """Open the feature set in a folder; None where it was never finished and holds nothing."""
+        folders = Folders(path)
+        for folder in (folders.parts, folders.commits, folders.tmp):
+            check_folder(folder)
         try:
-            text = (path / SPEC_FILE).read_text()
+            text = read_small(path / SPEC_FILE, MAX_SMALL_BYTES)
         except FileNotFoundError as error:
-            commits = Folders(path).commits
-            if any(name.suffix == ".json" for name in _entries(commits)):
+            if any(name.suffix == ".json" for name in _entries(folders.commits)):
                 raise StoreDamagedError(
                     f"{path / SPEC_FILE}: missing, yet parts are committed beside it; copy it from where the "
                     f"parts came from"
@@ -191,8 +219,12 @@ class Store:
 
 def _folders(path: Path) -> list[Path]:
     # Not is_dir(): newer Pythons answer False where permission is denied.
-    entries = [entry for entry in _entries(path) if not entry.name.startswith(".")]
-    return [entry for entry in entries if stat.S_ISDIR(entry.stat().st_mode)]
+    modes = {
+        entry: entry.lstat().st_mode for entry in _entries(path) if not entry.name.startswith(".")
+    }
+    for entry in (entry for entry, mode in modes.items() if stat.S_ISLNK(mode)):
+        check_folder(entry)
+    return [entry for entry, mode in modes.items() if stat.S_ISDIR(mode)]
 
 
 def _entries(path: Path) -> list[Path]:

@@ -13,9 +13,10 @@ from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers, sort_layers
 from mer_store.store.commit import publish, stage
 from mer_store.store.finite import fits
-from mer_store.store.layout import Folders, is_safe_name, writing
+from mer_store.store.layout import Folders, is_part_name, writing
 from mer_store.store.part_files import RESERVED, PartFiles
 from mer_store.store.record import (
+    MAX_REASON_CHARS,
     STATUSES,
     CommitRecord,
     LedgerRow,
@@ -23,11 +24,10 @@ from mer_store.store.record import (
     is_valid_digest,
     part_id,
 )
+from mer_store.store.record_rules import MAX_CLIPS
 
 if TYPE_CHECKING:
     from mer_store.store.feature_set import FeatureSet
-
-_MAX_REASON_CHARS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class PartWriter:
     ) -> None:
         if not layers:
             raise UsageError(f"{feature_set.name}: a part needs at least one layer")
-        if bad := [name for name in map(str, layers) if name in RESERVED or not is_safe_name(name)]:
+        if bad := [name for name in map(str, layers) if name in RESERVED or not is_part_name(name)]:
             raise UsageError(f"{feature_set.name}: layers {bad}: expected numbers or plain names")
         self.spec = feature_set.spec
         self.layers = sort_layers(layers)
@@ -192,6 +192,8 @@ class PartWriter:
     def _check(self, clip: ClipRows) -> None:
         if clip.clip_id in self._ledger:
             raise UsageError(f"clip {clip.clip_id}: added twice to one part")
+        if self.n_clips >= MAX_CLIPS:
+            raise UsageError(f"clip {clip.clip_id}: a part holds at most {MAX_CLIPS} clips")
         if not is_valid_clip_id(clip.clip_id):
             raise UsageError(f"clip id {clip.clip_id!r}: expected 1 to 255 bytes of printable text")
         if clip.status not in STATUSES:
@@ -212,7 +214,8 @@ class PartWriter:
         if reason is not None:
             # Errors may quote file names that are no valid text.
             reason = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
-            reason = reason[:_MAX_REASON_CHARS]
+            shown = (c if c.isprintable() else ascii(c)[1:-1] for c in reason)
+            reason = "".join(shown)[:MAX_REASON_CHARS]
         row = LedgerRow(
             clip.clip_id, status, reason, n_rows, clip.digest, clip.n_bytes, clip.mtime_ns
         )

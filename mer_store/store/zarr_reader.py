@@ -1,8 +1,8 @@
 """Arrays that are no regular shard of ours: read by zarr-python, after a look at what they ask for."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_store.errors import MerStoreError, StoreDamagedError
 from mer_store.store.commit import GROUP_FILE, file_facts
-from mer_store.store.layout import is_safe_path, open_inside, reading
+from mer_store.store.foreign import MAX_CHUNK_BYTES, Foreign, RefusedError
+from mer_store.store.layout import MAX_SMALL_BYTES, read_small, reading
 from mer_store.store.metadata import unknown_pieces
 from mer_store.store.record import FileFacts
 from mer_store.store.shard import ArrayInfo
 from mer_store.store.shard_reader import Array, ChunkDamaged, Rows
+from mer_store.strict_json import parse
 
-#: A chunk may unpack to so many bytes at most.
-MAX_CHUNK_BYTES = 1 << 30
 _BLOCK_ROWS = 4096
+#: What does not compress takes a little more than itself.
+_PACKING_BYTES = 1 << 20
 
 
 class ZarrReader:
     """Reads one array of a part by zarr-python; the same methods as `ShardReader`.
 
-    zarr reads a missing chunk as zeros, so every file the record names is checked before the first read.
+    Before the first read every file that the record names is checked, and that no chunk is without one.
     """
 
     def __init__(
@@ -41,24 +44,35 @@ class ZarrReader:
     def _array(self) -> Any:
         import zarr
 
-        self._check_files()
-        self._check_metadata()
-        array = zarr.open_array(self._part / self._name, mode="r", zarr_format=3)
-        if array.shape != self.info.shape or array.dtype != self.dtype:
+        with self._refusing():
+            self._check_files()
+            self._check_chunks(self._metadata())
+            return zarr.open_array(self._part / self._name, mode="r", zarr_format=3)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Turn whatever zarr, numcodecs and their libraries say of bad bytes into damage of this array."""
+        try:
+            yield
+        except (ChunkDamaged, MerStoreError, OSError, MemoryError):
+            raise
+        except RefusedError as error:
+            raise ChunkDamaged(f"{self._part / self._name}: refused: {error}") from error
+        except Exception as error:
             raise ChunkDamaged(
-                f"{self._part / self._name}: expected {self.info.dtype} {self.info.shape}, "
-                f"got {array.dtype} {array.shape}"
-            )
-        return array
+                f"{self._part / self._name}: cannot be decoded: {type(error).__name__}: {error}"
+            ) from error
 
     def _check_files(self) -> None:
         for path, facts in self._files.items():
             where = self._part / path
             try:
                 with reading(where):
-                    found = file_facts(self._part, path)
+                    found = file_facts(self._part, path, facts.n_bytes)
             except FileNotFoundError as error:
                 raise ChunkDamaged(f"{where}: missing") from error
+            except StoreDamagedError as error:
+                raise ChunkDamaged(str(error)) from error
             if found != facts:
                 raise ChunkDamaged(f"{where}: size or digest differs from the commit record")
         for folder, folders, names in os.walk(self._part / self._name):
@@ -68,29 +82,35 @@ class ZarrReader:
                 if str(inside / name) not in self._files:
                     raise ChunkDamaged(f"{self._part / inside / name}: not in the commit record")
 
-    def _check_metadata(self) -> None:
+    def _metadata(self) -> Foreign:
         path = f"{self._name}/{GROUP_FILE}"
-        if path not in self._files or not is_safe_path(path):
+        if path not in self._files:
             raise ChunkDamaged(f"{self._part / path}: not in the commit record")
-        with os.fdopen(open_inside(self._part, path), "rb") as file:
-            metadata = json.loads(file.read())
+        metadata = parse(read_small(self._part, MAX_SMALL_BYTES, path))
         if unknown := unknown_pieces(metadata):
-            raise ChunkDamaged(f"{self._part / path}: refused: {', '.join(unknown)}")
-        shape = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-        n_bytes = int(np.prod(shape, dtype=object)) * self.dtype.itemsize
-        if n_bytes > MAX_CHUNK_BYTES:
-            raise ChunkDamaged(f"{self._part / path}: refused: a chunk of {n_bytes} bytes")
+            raise RefusedError(", ".join(unknown))
+        return Foreign.of(metadata, self.info)
+
+    def _check_chunks(self, foreign: Foreign) -> None:
+        """Look at every chunk: zarr reads a missing one as zeros, and unpacks any to whatever size."""
+        for chunk in foreign.chunk_paths():
+            path = f"{self._name}/{chunk}"
+            if path not in self._files:
+                raise ChunkDamaged(f"{self._part / path}: not in the commit record")
+            foreign.check(read_small(self._part, MAX_CHUNK_BYTES + _PACKING_BYTES, path))
 
     def take(self, rows: Rows, *, verify: bool) -> Array:  # noqa: ARG002
         """Return single rows [rows, ...], in the order given."""
         wanted, back = np.unique(rows, return_inverse=True)
-        taken: Array = self._array.oindex[wanted][back]
+        with self._refusing():
+            taken: Array = self._array.oindex[wanted][back]
         return taken
 
     def copy(self, start: int, out: Array, *, verify: bool) -> None:  # noqa: ARG002
         """Read the run of ``len(out)`` rows from `start` into `out`."""
         if len(out):
-            out[...] = self._array[start : start + len(out)]
+            with self._refusing():
+                out[...] = self._array[start : start + len(out)]
 
     def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
         """Do nothing: zarr reads when it is asked."""
@@ -109,9 +129,12 @@ class ZarrReader:
         """Yield (first row, rows) of a span block by block."""
         stop = self.info.n_rows if stop is None else stop
         for row in range(start, stop, _BLOCK_ROWS):
-            yield row, self._array[row : min(row + _BLOCK_ROWS, stop)]
+            with self._refusing():
+                block = self._array[row : min(row + _BLOCK_ROWS, stop)]
+            yield row, block
 
     def read(self, out: Array, start: int = 0, *, verify: bool) -> None:  # noqa: ARG002
         """Read the span of ``len(out)`` rows from `start` into `out`."""
         if len(out):
-            out[...] = self._array[start : start + len(out)]
+            with self._refusing():
+                out[...] = self._array[start : start + len(out)]

@@ -47,11 +47,16 @@ def test_a_store_that_may_not_be_written_can_be_asked(four_clips, monkeypatch):
 
 
 def test_a_read_only_file_system(four_clips, monkeypatch):
+    real_open = os.open
+
     def refuse(*args):
         raise OSError(30, os.strerror(30), "store/x")
 
+    def refuse_writing(path, flags, *args, **options):
+        return real_open(path, flags, *args, **options) if not flags & os.O_CREAT else refuse()
+
     four_clips("init")
-    monkeypatch.setattr("mer_store.store.layout.os.open", refuse)
+    monkeypatch.setattr("mer_store.store.layout.os.open", refuse_writing)
     monkeypatch.setattr("mer_store.store.layout.os.mkdir", refuse)
     assert "read-only file system" in run(four_clips, *AUDIO, code=2).stderr.lower()
 

@@ -114,19 +114,19 @@ def test_a_store_that_may_not_be_read_is_not_an_empty_one(tmp_path, what):
 def test_a_refusal_raises_whoever_asks(tmp_path, monkeypatch, name):
     path = tmp_path / "store"
     write_part(make_set(path), {"a": 5})
-    real_open, real_scandir = Path.read_text, os.scandir
+    real_open, real_scandir = os.open, os.scandir
 
-    def refuse(self, *args, **options):
-        if self.name == name:
-            raise PermissionError(13, "Permission denied", str(self))
-        return real_open(self, *args, **options)
+    def refuse(where, *args, **options):
+        if Path(where).name == name:
+            raise PermissionError(13, "Permission denied", str(where))
+        return real_open(where, *args, **options)
 
     def refuse_scan(where):
         if Path(where).name == name:
             raise PermissionError(13, "Permission denied", str(where))
         return real_scandir(where)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(os, "scandir", refuse_scan)
     with pytest.raises(UsageError, match="permission denied"):
         mer_store.open(path).features("audio").ledger(["a"])
