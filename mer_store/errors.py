@@ -1,6 +1,11 @@
 """Errors a person reads: where, what was expected, what came, what next. Printed without a traceback."""
 
 
+def shown(text: str) -> str:
+    """Return text in which nothing makes a terminal do more than show it: the rest is escaped, lines stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 class MerStoreError(Exception):
     """Base of every error mer-store raises on purpose.
 

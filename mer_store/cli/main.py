@@ -10,7 +10,7 @@ import click
 
 from mer_store import __version__
 from mer_store.cli.settings import name_variables, read_defaults
-from mer_store.errors import MerStoreError
+from mer_store.errors import MerStoreError, shown
 
 EXIT_INTERRUPTED = 130
 
@@ -78,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except MerStoreError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {shown(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # `mer-store status | head`
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {shown(str(error))}", err=True)
         sys.exit(1)
     if code == EXIT_INTERRUPTED and arguments is None:
         _leave()

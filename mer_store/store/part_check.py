@@ -1,6 +1,5 @@
 """Checking one part against its commit record, down to the clips and layers that are hit."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,16 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_store.errors import MerStoreError, StoreDamagedError
+from mer_store.errors import MerStoreError, StoreDamagedError, shown
 from mer_store.layers import Layer, layer_from_name
 from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, file_facts
-from mer_store.store.layout import open_inside, reading
+from mer_store.store.layout import MAX_RECORD_BYTES, check_folder, read_small, reading
 from mer_store.store.metadata import array_metadata, member_metadata, part_metadata, unknown_pieces
 from mer_store.store.part_files import OFFSETS
 from mer_store.store.record import CommitRecord
 from mer_store.store.shard import shard_path
 from mer_store.store.shard_reader import ChunkDamaged, ShardReader
 from mer_store.store.zarr_reader import ZarrReader
+from mer_store.strict_json import parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Finding:
     """Clips whose rows are hit."""
 
     def __str__(self) -> str:
-        return f"{self.feature_set}: {self.path}: {self.problem}"
+        return shown(f"{self.feature_set}: {self.path}: {self.problem}")
 
 
 class PartCheck:
@@ -52,6 +52,11 @@ class PartCheck:
 
     def findings(self, *, deep: bool) -> Iterator[Finding]:
         """Yield what is wrong with files, metadata, offsets and, where `deep`, values."""
+        try:
+            check_folder(self._part)
+        except StoreDamagedError as error:
+            yield self._finding("", str(error))
+            return
         damaged = list(self._files())
         yield from damaged
         yield from self._strangers()
@@ -99,7 +104,7 @@ class PartCheck:
         for path, facts in sorted(self._record.files.items()):
             try:
                 with reading(self._part / path):
-                    found = file_facts(self._part, path)
+                    found = file_facts(self._part, path, facts.n_bytes)
             except FileNotFoundError:
                 yield self._finding(path, "missing")
                 continue
@@ -159,6 +164,7 @@ class PartCheck:
                 members[name] = found.get(path, {})
                 if unknown := unknown_pieces(members[name]):
                     yield self._finding(path, f"refused: {', '.join(unknown)}")
+                    return
             elif found.get(path) != (member if info is None else array_metadata(info)):
                 yield self._finding(path, "describes another array than the commit record")
         files = {
@@ -171,8 +177,7 @@ class PartCheck:
             yield self._finding(GROUP_FILE, "describes another part than the commit record")
 
     def _json(self, path: str) -> Any:
-        with os.fdopen(open_inside(self._part, path), "rb") as file:
-            return json.loads(file.read())
+        return parse(read_small(self._part, MAX_RECORD_BYTES, path))
 
     def _array(self, name: str, *, deep: bool) -> Iterator[Finding]:
         """Check one array's chunks, and what its values must be."""
@@ -212,7 +217,11 @@ class PartCheck:
 
     def _wrong_offsets(self, name: str, offsets: NDArray[Any]) -> str | None:
         """Say what is wrong with where clips' rows start."""
-        if offsets.shape != (len(self._ok) + 1,) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+        if (
+            offsets.shape != (len(self._ok) + 1,)
+            or offsets[0] != 0
+            or (offsets[1:] < offsets[:-1]).any()
+        ):
             return f"expected {len(self._ok) + 1} ascending offsets from 0"
         prefix = name.removesuffix(OFFSETS)
         if not prefix:

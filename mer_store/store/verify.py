@@ -7,6 +7,7 @@ from mer_store.store.commit import read_record
 from mer_store.store.feature_set import FeatureSet
 from mer_store.store.layout import Folders
 from mer_store.store.part_check import Finding, PartCheck
+from mer_store.store.record import misfit
 from mer_store.store.store import Store
 
 __all__ = ["Finding", "verify"]
@@ -49,10 +50,7 @@ def _verify_all(feature_set: FeatureSet, *, deep: bool) -> Iterator[Finding]:
             continue
         if record is None:
             continue  # removed while we looked
-        if record.fingerprint != feature_set.spec.fingerprint:
-            problem = (
-                f"expected a part of spec {feature_set.spec.fingerprint}, got {record.fingerprint}"
-            )
+        if problem := misfit(record, feature_set.spec):
             yield Finding(feature_set.name, part_id, path, problem, record.layers, record.clip_ids)
         if record.expected_part_id() != part_id:
             problem = "the record is named for other work than it holds"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_store.errors import UsageError
+from mer_store.errors import UsageError, shown
 from mer_store.layers import Layer, describe_layers, sort_layers
 from mer_store.store.commit import publish, stage
 from mer_store.store.finite import fits
@@ -214,8 +214,7 @@ class PartWriter:
         if reason is not None:
             # Errors may quote file names that are no valid text.
             reason = " ".join(reason.encode("utf-8", "backslashreplace").decode().split())
-            shown = (c if c.isprintable() else ascii(c)[1:-1] for c in reason)
-            reason = "".join(shown)[:MAX_REASON_CHARS]
+            reason = shown(reason)[:MAX_REASON_CHARS]
         row = LedgerRow(
             clip.clip_id, status, reason, n_rows, clip.digest, clip.n_bytes, clip.mtime_ns
         )

@@ -45,8 +45,9 @@ class ZarrReader:
         import zarr
 
         with self._refusing():
+            foreign = self._metadata()
             self._check_files()
-            self._check_chunks(self._metadata())
+            self._check_chunks(foreign)
             return zarr.open_array(self._part / self._name, mode="r", zarr_format=3)
 
     @contextmanager
