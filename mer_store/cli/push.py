@@ -24,6 +24,9 @@ from mer_store.cli.transfers import move, selection_options
     type=click.Path(path_type=Path, dir_okay=False),
     help="The key of the hashes; id-key in the store, made at the first use.",
 )
+@click.option(
+    "--again", is_flag=True, help="Send also parts that are there, over what may be damaged."
+)
 @store_option
 @json_option
 def push(
@@ -32,6 +35,7 @@ def push(
     store: str,
     *,
     no_ids: bool,
+    again: bool,
     as_json: bool,
     **chosen: Any,
 ) -> int:
@@ -59,5 +63,10 @@ def push(
     selection = Selection(**chosen)
     key = IdKey.make(id_key or opened.path / KEY_FILE) if no_ids or id_key else None
     return move(
-        partial(Transfer.push, key=key), "push", opened, address, selection, as_json=as_json
+        partial(Transfer.push, key=key, again=again),
+        "push",
+        opened,
+        address,
+        selection,
+        as_json=as_json,
     )

@@ -36,6 +36,8 @@ class Sender:
     files: ThreadPoolExecutor
     """Runs files, several at once."""
     meter: Meter
+    again: bool = False
+    """Send also what seems to be there: what is there may be damaged."""
 
     def prepare(self, key: SetKey, spec: Spec) -> None:
         """Make the remote a store that has the feature set.
@@ -76,7 +78,7 @@ class Sender:
         """
         record, made = part.record, part.made
         folder = data_folder(key, record)
-        there = self.bucket.sizes(folder)
+        there = {} if self.again else self.bucket.sizes(folder)
         sending = []
         for path, facts in sorted(record.files.items()):
             if there.get(path) == facts.n_bytes:
@@ -129,7 +131,7 @@ class Sender:
         place = f"{folder}/{path}"
         self.bucket.tried(lambda: self.bucket.put(place, pieces()), place)
 
-    def write_index(self) -> None:
+    def finish(self) -> None:
         """Write anew the list of all parts, for those who cannot list."""
         listing = RemoteSide(self.bucket).listing()
         self.bucket.overwrite(INDEX_FILE, index_text(listing))

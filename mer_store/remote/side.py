@@ -93,9 +93,13 @@ class LocalSide:
             raise StoreDamagedError(f"{where}: vanished meanwhile; run the command again")
         return checked_record(record, key, part_id, str(where))
 
+    def part_folder(self, key: SetKey, part_id: str) -> Path:
+        """Return the folder of a part's files."""
+        return self._folders(key).part(part_id)
+
     def read(self, key: SetKey, record: CommitRecord, path: str, start: int, stop: int) -> bytes:
         """Return bytes of a file of a part."""
-        part = self._folders(key).part(record.part_id)
+        part = self.part_folder(key, record.part_id)
         try:
             descriptor = open_inside(part, path)
         except FileNotFoundError as error:

@@ -13,6 +13,7 @@ from mer_store.errors import MerStoreError, StoreFullError, UsageError
 from mer_store.remote.address import Address
 from mer_store.remote.bucket import Bucket
 from mer_store.remote.fetch import Fetcher
+from mer_store.remote.hub import HubSender
 from mer_store.remote.layout import Listing
 from mer_store.remote.meter import Listener, Meter, Silent, StoppedError
 from mer_store.remote.part import RemotePart
@@ -87,11 +88,18 @@ class Transfer:
         return plan, self._receive(store, side, plan)
 
     def push(
-        self, store: Store, address: Address, selection: Selection, key: IdKey | None = None
+        self,
+        store: Store,
+        address: Address,
+        selection: Selection,
+        key: IdKey | None = None,
+        *,
+        again: bool = False,
     ) -> tuple[Plan, Moved]:
         """Bring to `address` what is in `store` and not there; makes a store where none is.
 
-        With a `key`, clips have hashed names there.
+        With a `key`, clips have hashed names there. With `again`, parts that are there are sent, too, over
+        what may be damaged.
 
         Raises
         ------
@@ -103,6 +111,11 @@ class Transfer:
                 f"{address}: {address.protocol} can only be read; push to the bucket behind it"
             )
         source = LocalSide(store)
+        if address.is_folder and again:
+            raise UsageError(
+                f"{address}: a folder is not pushed to again: run `mer-store repair --store {address}`, then "
+                f"push what is missing then"
+            )
         if address.is_folder:
             there = Store.create(address.folder)
             here = LocalSide(there).listing()
@@ -112,8 +125,10 @@ class Transfer:
         bucket = Bucket(address)
         remote = RemoteSide(bucket)
         listing = remote.listing() if remote.is_there() else {}
-        plan = make_plan(source, listing, selection, self.requests, id_key=key)
-        return plan, self._send(bucket, source, plan, listing, key)
+        kind = HubSender if address.protocol == "hf" else Sender
+        sender = kind(bucket, self.files, self.meter, again)
+        plan = make_plan(source, {} if again else listing, selection, self.requests, id_key=key)
+        return plan, self._send(sender, source, plan, listing, key)
 
     # ---- how ---------------------------------------------------------------------------------------
 
@@ -145,9 +160,8 @@ class Transfer:
         return renamed(subset, id_key) if id_key else subset
 
     def _send(
-        self, bucket: Bucket, source: Side, plan: Plan, there: Listing, id_key: IdKey | None
+        self, sender: Sender, source: Side, plan: Plan, there: Listing, id_key: IdKey | None
     ) -> Moved:
-        sender = Sender(bucket, self.files, self.meter)
         for key in sorted({step.key for step in plan.steps} | (plan.specs.keys() - there.keys())):
             sender.prepare(key, plan.specs[key])
 
@@ -158,7 +172,7 @@ class Transfer:
 
         moved = self._run(plan, move)
         if plan.steps:
-            sender.write_index()
+            sender.finish()
         return moved
 
     def _run(self, plan: Plan, move: Callable[[Step], None]) -> Moved:
