@@ -22,7 +22,8 @@ from mer_store.store.writer import PartWriter
 from pipelines.exchange.chosen import Chosen, blocks, choose_layers, choose_sets
 from pipelines.exchange.coverage import named
 from pipelines.exchange.hdf5_check import CheckedFile
-from pipelines.exchange.hdf5_read import FileSet, read_spec
+from pipelines.exchange.hdf5_columns import read_spec
+from pipelines.exchange.hdf5_read import FileSet
 from pipelines.exchange.hdf5_write import FORMAT, FORMAT_ATTRIBUTE, LIBVER, write_set
 from pipelines.exchange.options import ExportOptions, ImportOptions
 from pipelines.exchange.whole_file import refuse_taken, whole_file

@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from mer_store.layers import Layer, parse_layers
 from mer_store.spec import Spec
 from mer_store.store.ledger import Status
-from mer_store.store.part_files import OFFSETS, RESERVED
+from mer_store.store.part_files import OFFSETS
 from mer_store.store.record import is_valid_clip_id, is_valid_digest
-from mer_store.store.record_rules import layer_of, line_of
 from mer_store.store.writer import ClipRows
-from mer_store.strict_json import parse
 from pipelines.exchange.hdf5_check import CheckedFile
+from pipelines.exchange.hdf5_columns import (
+    decoded,
+    read_layers,
+    read_numbers,
+    read_offsets,
+    read_reasons,
+)
 from pipelines.exchange.hdf5_write import HAS
 
 
@@ -62,7 +67,7 @@ class FileSet:
         file, group
             Where it is.
         spec
-            As `read_spec` gave it.
+            As `hdf5_columns.read_spec` gave it.
         layers
             Which are asked for, as on the command line; None is all.
 
@@ -73,24 +78,24 @@ class FileSet:
         StoreDamagedError
             The group is no feature set, or what it says does not fit together.
         """
-        known = _layers(file, group)
+        known = read_layers(file, group)
         wanted = parse_layers(layers, known) if layers else known
         raw = file.column(f"{group}/clip_ids", "S")
         n_clips = len(raw)
-        clip_ids = [_decoded(file, f"{group}/clip_ids", text) for text in raw.tolist()]
+        clip_ids = [decoded(file, f"{group}/clip_ids", text) for text in raw.tolist()]
         if len(set(clip_ids)) != n_clips or not all(map(is_valid_clip_id, clip_ids)):
             raise file.damage(f"{group}/clip_ids", "an id stands twice or cannot be one")
         digests = [
-            _decoded(file, f"{group}/digest", text) or None
+            decoded(file, f"{group}/digest", text) or None
             for text in file.column(f"{group}/digest", "S", n_clips).tolist()
         ]
         if bad := [digest for digest in digests if digest and not is_valid_digest(digest)]:
             raise file.damage(f"{group}/digest", f"{bad[0][:20]!r} cannot be one")
-        offsets = _offsets(file, f"{group}/{OFFSETS}", n_clips)
+        offsets = read_offsets(file, f"{group}/{OFFSETS}", n_clips)
         status = file.column(f"{group}/layer_status", "iu", n_clips, (len(known),))
         found = cls(
-            file, group, spec, clip_ids, digests, _reasons(file, group, n_clips),
-            _numbers(file, f"{group}/n_bytes", n_clips), _numbers(file, f"{group}/mtime_ns", n_clips),
+            file, group, spec, clip_ids, digests, read_reasons(file, group, n_clips),
+            read_numbers(file, f"{group}/n_bytes", n_clips), read_numbers(file, f"{group}/mtime_ns", n_clips),
             offsets, wanted, status[:, [known.index(layer) for layer in wanted]], {}, {},
         )  # fmt: skip
         found._check_ledger(status)
@@ -124,7 +129,7 @@ class FileSet:
         for name in self.file.members(f"{self.group}/tables"):
             where = f"{self.group}/tables/{name}"
             n_clips = len(self.clip_ids)
-            offsets = _offsets(self.file, f"{where}/{OFFSETS}", n_clips)
+            offsets = read_offsets(self.file, f"{where}/{OFFSETS}", n_clips)
             has = self.file.column(f"{where}/{HAS}", "iu", n_clips) > 0
             if np.diff(offsets)[~has].any():
                 raise self.file.damage(where, "rows of clips that have no such table")
@@ -203,60 +208,3 @@ class FileSet:
         return [
             dict(zip(split, pieces, strict=True)) for pieces in zip(*split.values(), strict=True)
         ]
-
-
-def read_spec(file: CheckedFile, group: str) -> Spec:
-    """Read the spec of a feature set.
-
-    Raises
-    ------
-    StoreDamagedError
-        It is of another feature set than the group's path says.
-    UsageError
-        It is no spec.
-    """
-    text = file.attribute(group, "spec")
-    spec = Spec.from_json(text if isinstance(text, bytes) else b"", where=f"{file.path}: {group}")
-    if f"{spec.modality}/{spec.name}" != group:
-        raise file.damage(group, f"its spec is of {spec.modality}/{spec.name}")
-    return spec
-
-
-def _layers(file: CheckedFile, group: str) -> tuple[Layer, ...]:
-    text = file.attribute(group, "layers")
-    with file.naming(f"{group}@layers"):
-        names = parse(text) if isinstance(text, bytes) else None
-        if not isinstance(names, list) or not names or len(set(map(str, names))) != len(names):
-            raise file.damage(group, "layers: expected a list of names, each once")
-        layers = tuple(layer_of(name) for name in names)
-    if sorted(names) != file.members(f"{group}/layers") or set(names) & set(RESERVED):
-        raise file.damage(f"{group}/layers", f"expected the datasets {sorted(names)}")
-    return layers
-
-
-def _offsets(file: CheckedFile, name: str, n_clips: int) -> NDArray[np.int64]:
-    offsets = file.column(name, "iu", n_clips + 1)
-    if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():
-        raise file.damage(name, "expected ascending offsets from 0")
-    return offsets.astype(np.int64)
-
-
-def _numbers(file: CheckedFile, name: str, n_clips: int) -> NDArray[np.int64]:
-    return file.column(name, "iu", n_clips).astype(np.int64)
-
-
-def _reasons(file: CheckedFile, group: str, n_clips: int) -> list[str | None]:
-    raw = file.column(f"{group}/reasons", "S").tolist()
-    with file.naming(f"{group}/reasons"):
-        texts = [line_of(_decoded(file, f"{group}/reasons", text)) for text in raw]
-    numbers = file.column(f"{group}/reason", "i", n_clips)
-    if ((numbers < -1) | (numbers >= len(texts))).any():
-        raise file.damage(f"{group}/reason", f"expected places in reasons, -1 to {len(texts) - 1}")
-    return [texts[number] if number >= 0 else None for number in numbers.tolist()]
-
-
-def _decoded(file: CheckedFile, name: str, text: bytes) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        raise file.damage(name, f"{text[:20]!r} is not UTF-8") from error

@@ -320,7 +320,7 @@ HOSTILE = {
         "Fletcher-32",
     ),
     "objects": (
-        lambda g: put(g, "clip_ids", ["a", "b"], dtype=h5py.string_dtype(), fletcher32=False),
+        lambda g: put(g, "clip_ids", [b"a", b"b"], dtype=h5py.string_dtype(), fletcher32=False),
         "expected plain numbers or text of fixed length",
     ),
     "references": (
