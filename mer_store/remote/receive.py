@@ -65,12 +65,15 @@ class Receiver:
                 place_in(staged, path).unlink(missing_ok=True)
                 write_file(staged / path, texts[path])
                 self._meter.made(len(texts[path]))
-            fetching = [
-                self._files.submit(self._fetcher.fetch, staged, path, facts, source)
-                for path, facts in sorted(record.files.items())
-                if path not in texts
-            ]
-            settle(fetching)
+            fetching: list[Future[None]] = []
+            try:
+                for path, facts in sorted(record.files.items()):
+                    if path not in texts:
+                        fetching.append(
+                            self._files.submit(self._fetcher.fetch, staged, path, facts, source)
+                        )
+            finally:  # also where the transfer ends meanwhile: from then on nobody writes here
+                settle(fetching)
             self._check(staged, record)
             published = publish(self._folders, staged, record)
         self._meter.clips(len(record.ledger))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.errors import StoreDamagedError
+from mer_store.store.commit import writer_name
 from mer_store.store.index import Index, PartInfo
 from mer_store.store.index_check import is_usable
 from mer_store.store.layout import FILE_MODE, check_folder, make_folder, open_plain
@@ -33,7 +34,7 @@ that came with it, and may say anything, is not used.
 
 def save_index(index: Index, signatures: Signatures, path: Path) -> None:
     """Write the index beside `path` and move it there. Failure is no error: the file only saves time."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    temporary = path.with_name(f".{writer_name()}")
     try:
         check_folder(path.parent)
         make_folder(path.parent)

@@ -26,7 +26,7 @@ from mer_store.store.layout import (
     writing,
 )
 from mer_store.store.shared import is_shared, share
-from mer_store.store.sweep import Swept, sweep
+from mer_store.store.sweep import Swept, sweep, sweep_files
 from mer_store.strict_json import parse
 
 
@@ -214,7 +214,8 @@ class Store:
 
     def sweep(self) -> Swept:
         """Remove what dead writers left behind and finish what they had all but committed."""
-        return sum((sweep(feature_set.path) for feature_set in self.feature_sets()), Swept())
+        n_removed = sum(sweep_files(path) for path in (self.path, self.path / CACHE_FOLDER))
+        return sum((sweep(one.path) for one in self.feature_sets()), Swept(n_removed))
 
 
 def _folders(path: Path) -> list[Path]:

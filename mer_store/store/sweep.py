@@ -1,6 +1,7 @@
 """Sweeping: what crashed writers left is removed, and what they had all but committed is made visible."""
 
 import os
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -16,6 +17,8 @@ OTHER_HOST_S = 7 * 24 * 3600.0
 #: What transfers leave in `Folders.tmp` is used by the next one; only its age makes it waste.
 PULLED = ".pull-"
 LEFT = "left-"
+#: A file being written beside its place: a dot and `writer_name`.
+_BESIDE = re.compile(r"\.[\w.]+-\d+-\w+")
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,17 @@ def sweep(feature_set_path: Path) -> Swept:
     """Sweep one feature set. Nothing that is committed is touched."""
     folders = Folders(feature_set_path)
     with reading(feature_set_path), writing(feature_set_path):
-        left = [
-            *_names(folders.tmp),
-            *(p for p in _names(folders.commits) if p.name.startswith(".")),
-        ]
-        n_removed = sum(_remove(path) for path in left if _is_dead(path))
+        n_removed = sum(sweep_files(path) for path in (folders.path, folders.commits))
         done, broken = _roll_forward(folders)
+        n_removed += sum(_remove(path) for path in _names(folders.tmp) if _is_dead(path, folders))
     return Swept(n_removed, done, broken)
+
+
+def sweep_files(folder: Path) -> int:
+    """Remove files that dead writers left in a folder, beside the places meant for them; return how many."""
+    with reading(folder), writing(folder):
+        left = [path for path in _names(folder) if _BESIDE.fullmatch(path.name)]
+        return sum(_remove(path) for path in left if not is_at_work(path))
 
 
 def _roll_forward(folders: Folders) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -77,9 +84,12 @@ def is_at_work(path: Path) -> bool:
     return not _is_old(path)
 
 
-def _is_dead(path: Path) -> bool:
-    """Tell whether a temporary file or folder is waste."""
-    return _is_old(path) if PULLED in path.name else not is_at_work(path)
+def _is_dead(path: Path, folders: Folders) -> bool:
+    """Tell whether something in `Folders.tmp` is waste: nobody is at it, no transfer will go on with it."""
+    _, pulled, part_id = path.name.rpartition(PULLED)
+    if pulled and not folders.commit(part_id).exists():
+        return _is_old(path)
+    return not is_at_work(path)
 
 
 def _is_old(path: Path) -> bool:

@@ -1,0 +1,77 @@
+"""What is disturbed: commands that change a store, each with the stores it starts from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from faults.world import PARTS, write
+
+from mer_store.remote.address import Address
+from mer_store.remote.selection import Selection
+from mer_store.remote.transfer import Transfer
+from mer_store.store.store import Store
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One command."""
+
+    prepare: Callable[[Path], None]
+    """Makes the stores in a folder."""
+    act: Callable[[Path], None]
+    """Runs the command there; raises where it ends with an error."""
+    remote: str | None = None
+    """Protocol of the remote in ``there``; None where ``there`` is a store on disk, or not used."""
+    keeps_parts: bool = True
+    """Whether every part that was there must still be."""
+
+
+def url(world, protocol):
+    """Return the URL of the remote in a world."""
+    return f"{protocol}://{world / 'there'}" if protocol else str(world / "there")
+
+
+def _transfer(direction, world, protocol, **selection):
+    with Transfer() as transfer:
+        address = Address.parse(url(world, protocol))
+        move = transfer.push if direction == "push" else transfer.pull
+        _, moved = move(Store.open(world / "here"), address, Selection(**selection))
+    if moved.problems:
+        raise OSError(f"not moved: {moved.problems}")
+
+
+def _stores(here, there, protocol=None):
+    def prepare(world):
+        for letter in here:
+            write(world / "here", letter)
+        for letter in there:
+            write(world / ("source" if protocol else "there"), letter)
+        if there and protocol:
+            with Transfer() as transfer:
+                address = Address.parse(url(world, protocol))
+                transfer.push(Store.open(world / "source"), address, Selection())
+
+    return prepare
+
+
+def _moving(direction, here, there, protocol=None, **selection):
+    return Scenario(
+        _stores(here, there, protocol),
+        lambda world: _transfer(direction, world, protocol, **selection),
+        protocol,
+    )
+
+
+SCENARIOS = {
+    "commit": Scenario(_stores("A", ""), lambda world: write(world / "here", "B")),
+    "first commit": Scenario(lambda world: None, lambda world: write(world / "here", "A")),
+    "push to a folder": _moving("push", "AB", "C"),
+    "first push to a folder": _moving("push", "A", ""),
+    "pull from a folder": _moving("pull", "A", "BC"),
+    "push to a bucket": _moving("push", "AB", "C", "memory"),
+    "pull from a bucket": _moving("pull", "A", "BC", "memory"),
+    "push to a host": _moving("push", "AB", "C", "ssh"),
+    "pull one layer": _moving("pull", "A", "BC", "memory", layers="19"),
+    "pull some clips": _moving("pull", "A", "BC", clip_ids=frozenset(["b0", "c1", "c2"])),
+}
+assert set("ABC") == set(PARTS)
