@@ -55,3 +55,37 @@ def list_remotes(store: str, *, as_json: bool) -> None:
         return
     for name, url in sorted(remotes.items()):
         click.echo(f"{name}\t{hide_secrets(url)}")
+
+
+@remote.command("doctor")
+@click.argument("remote", metavar="NAME_OR_URL")
+@store_option
+@json_option
+def doctor(remote: str, store: str, *, as_json: bool) -> int:
+    """Try what a remote promises, and say what is safe there. Exit 0: safe, 1: not.
+
+    Tried in a folder of its own below the remote, removed afterwards: writing, listing, pieces of objects, a
+    write that breaks off, two writers at once, conditional writes. Nothing that is there is touched. About
+    75 MB are sent to a bucket.
+
+    \b
+    Example:
+      mer-store remote doctor s3://team/mer2024
+      mer-store remote doctor /mnt/share/mer2024 --json
+    """
+    from pathlib import Path
+
+    from mer_store.remote.doctor import examine
+    from mer_store.remote.names import resolve
+
+    found = examine(resolve(Path(store), remote))
+    if as_json:
+        click.echo(json.dumps(found.to_values(), ensure_ascii=False))
+        return 0 if found.is_safe else 1
+    for trial in found.trials:
+        mark = "ok" if trial.kept else ("NOT KEPT" if trial.needed else "no")
+        click.echo(f"{mark:8}  {trial.promise}: {trial.words}")
+    click.echo(f"{found.remote}: {found.verdict}")
+    for line in found.advice:
+        click.echo(f"  {line}")
+    return 0 if found.is_safe else 1

@@ -13,7 +13,7 @@ from mer_store.remote.trying import TransferError, tried
 #: No byte for so long: the connection is given up and the request made again.
 STALL_S = 30.0
 #: Protocols whose writes appear whole or not at all. Elsewhere an object is written beside and renamed.
-ATOMIC = ("s3", "gs", "gcs", "hf", "memory")
+ATOMIC = ("s3", "gs", "gcs", "hf")
 T = TypeVar("T")
 
 
@@ -37,6 +37,8 @@ class Bucket:
                 f"{self.address}: needs a package that is not here ({error}); "
                 f"run `pip install 'mer-store[{extra}]'`"
             ) from error
+        if protocol == "s3":
+            fs.retries = 1  # `tried` does that, and waits longer each time
         return fs
 
     @cached_property
@@ -137,10 +139,15 @@ class Bucket:
         try:
             for piece in pieces:
                 file.write(piece)
+            file.close()
+        except (
+            FileNotFoundError
+        ) as error:  # no bucket; or an upload done at a try whose answer was lost
+            self._drop(file, place)
+            raise OSError(f"cannot be written: {error}") from error
         except BaseException:
             self._drop(file, place)
             raise
-        file.close()
         if not atomic:
             self.fs.mv(place, self._path(path))
 
@@ -159,20 +166,40 @@ class Bucket:
         Where the remote has no conditional writes, two writers at the same moment may both write: harmless
         for us, since both of their records are true (see `mer_store.remote.layout`).
         """
-        if self.exists(path):
-            return False
-        place = self._path(path)
-        try:
-            self.fs.pipe_file(place, data, mode="create")
-        except FileExistsError:
-            return False
-        except (NotImplementedError, TypeError, ValueError):
-            self.put(path, [data])
-        except Exception as error:  # noqa: BLE001 - a client's own error for "was there first"
-            if _is_conflict(error):
+        return not self.exists(path) and self.create(path, data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a small object on condition that there is none, as far as the remote keeps conditions.
+
+        Should the answer to a write be lost, the next try finds the object and returns False.
+
+        Raises
+        ------
+        TransferError
+            It could not be written.
+        """
+
+        def write() -> bool:
+            if self.address.protocol not in ATOMIC:
+                self.put(path, [data])
+                return True
+            try:
+                self.fs.pipe_file(self._path(path), data, mode="create")
+            except FileExistsError:
                 return False
-            self.tried(lambda: self.fs.pipe_file(place, data), path)
-        return True
+            except (NotImplementedError, TypeError, ValueError):
+                self.put(path, [data])
+            except FileNotFoundError as error:
+                raise TransferError(
+                    f"{self.where(path)}: cannot be written: {error}; make the bucket first"
+                ) from error
+            except Exception as error:
+                if _is_conflict(error):  # a client's own error for "was there first"
+                    return False
+                raise
+            return True
+
+        return self.tried(write, path)
 
     def overwrite(self, path: str, data: bytes) -> None:
         """Write a small derived object, whatever is there."""
@@ -215,8 +242,10 @@ def _options(protocol: str) -> dict[str, Any]:
         options["config_kwargs"] = {
             "read_timeout": STALL_S,
             "connect_timeout": STALL_S,
-            "retries": {"max_attempts": 2},
+            "retries": {"total_max_attempts": 2, "mode": "standard"},
             "max_pool_connections": 32,
+            # Some servers answer a range with the checksum of the whole object. All is checked here anyway.
+            "response_checksum_validation": "when_required",
         }
     if protocol in ("http", "https"):
         import aiohttp
