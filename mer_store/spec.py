@@ -102,7 +102,10 @@ class Spec:
                     f"{where}: {name}: expected a line of at most {MAX_TEXT_CHARS} printable characters, "
                     f"got {reprlib.repr(value)}"
                 )
-        return cls(**values)
+        try:
+            return cls(**values)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
 
 
 def _require(field: str, value: str, allowed: tuple[str, ...]) -> None:
