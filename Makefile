@@ -27,7 +27,7 @@ endif
 MER := $(BIN)/mer-store
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pyfeat check format readme bench clean \
+.PHONY: help demo test test-faults test-pyfeat check format readme bench clean \
         train-probe train-adapter train-align train-fusion table2 layer-sweep
 
 help:  ## list the targets
@@ -71,6 +71,9 @@ table2: $(READY) $(PLANTED_CORPUS) $(PLANTED_ADAPTED)  ## the paper's Table 2: t
 
 test: $(READY)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-faults: $(READY)  ## disturb every command at every call, flip every byte: half an hour, and a table of counts
+	MER_STORE_LONG_FAULTS=1 $(BIN)/python -m pytest -n auto --dist load tests/faults
 
 test-pyfeat:  ## run the py-feat face recipe with random weights, in an environment of its own
 	$(PYTHON) tests/pyfeat/run.py

@@ -20,7 +20,7 @@ from random import Random
 
 from faults import disks
 from faults.injector import KILLED, KINDS, Injector
-from faults.scenarios import SCENARIOS, url
+from faults.scenarios import SCENARIOS, scenario, url
 from faults.world import copy_world, litter, lost, objects, snapshot
 
 from mer_store.errors import MerStoreError
@@ -84,7 +84,7 @@ class Sweep:
     """Tries points of one scenario."""
 
     def __init__(self, name, base):
-        self.name, self.scenario = name, SCENARIOS[name]
+        self.name, self.scenario = name, scenario(name)
         self._base = Path(base)
         self._template = self._base / "template"
         self._n = 0
@@ -106,9 +106,7 @@ class Sweep:
     def _state(self, world):
         """Return snapshots of all stores and objects of a world; raises where something is wrong."""
         protocol = self.scenario.remote
-        stores = {
-            name: snapshot(world / name) for name in (STORES[:1] if protocol else STORES)
-        }
+        stores = {name: snapshot(world / name) for name in (STORES[:1] if protocol else STORES)}
         return stores, objects(url(world, protocol)) if protocol else {}
 
     def _counted(self, world):
@@ -157,7 +155,9 @@ class Sweep:
         tempfile.tempdir = str(world / "scratch")
         stores, there = self._state(world)
         for name, now in stores.items():
-            _require(not lost(self.before[0][name], now), f"lost: {lost(self.before[0][name], now)}")
+            _require(
+                not lost(self.before[0][name], now), f"lost: {lost(self.before[0][name], now)}"
+            )
             _require(not lost(now, self.after[0][name]), "visible, and not meant to be")
         _require(self.before[1].items() <= there.items(), "lost on the remote")
         _require(there.items() <= self.after[1].items(), "visible on the remote, not meant to be")

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults.world import PARTS, write
+from faults.world import write
 
 from mer_store.remote.address import Address
 from mer_store.remote.selection import Selection
 from mer_store.remote.transfer import Transfer
+from mer_store.store import commit
 from mer_store.store.store import Store
 
 
@@ -74,4 +75,24 @@ SCENARIOS = {
     "pull one layer": _moving("pull", "A", "BC", "memory", layers="19"),
     "pull some clips": _moving("pull", "A", "BC", clip_ids=frozenset(["b0", "c1", "c2"])),
 }
-assert set("ABC") == set(PARTS)
+
+
+def _write_carelessly(world):
+    """Commit with a record that is written in its place, piece by piece."""
+
+    def put_in_place(final, text):
+        if not final.exists():
+            with final.open("w") as file:
+                file.writelines(text[at : at + 20] for at in range(0, len(text), 20))
+
+    commit.put_file = put_in_place
+    write(world / "here", "B")
+
+
+#: Name of what must be caught, or nothing here means anything.
+CARELESS = "careless commit"
+
+
+def scenario(name):
+    """Return the scenario of a name."""
+    return SCENARIOS[name] if name != CARELESS else Scenario(_stores("A", ""), _write_carelessly)

@@ -89,7 +89,11 @@ def litter(path):
     found = []
     for folder, folders, names in os.walk(path):
         inside = Path(folder).relative_to(path)
-        if inside.parts[:1] == ("features",) and len(inside.parts) == 4 and inside.name != "commits":
+        if (
+            inside.parts[:1] == ("features",)
+            and len(inside.parts) == 4
+            and inside.name != "commits"
+        ):
             if inside.name == "tmp":
                 found += [str(inside / name) for name in (*folders, *names)]
             if inside.name == "parts":
