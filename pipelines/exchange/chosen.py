@@ -74,26 +74,6 @@ class Chosen:
             lengths = np.maximum(lengths, found)
         return np.maximum(lengths, 0)
 
-    def layer_type(self, layer: Layer) -> tuple[np.dtype[np.floating], int]:
-        """Return the type that holds all of a layer, and its width.
-
-        Raises
-        ------
-        UsageError
-            The layer's width differs from part to part.
-        """
-        name = str(layer)
-        infos = [part.arrays[name] for part in self.feature_set.index.parts if name in part.arrays]
-        widths = {info.shape[1] for info in infos}
-        if len(widths) > 1:
-            raise UsageError(
-                f"{self.feature_set.name}: layer {layer} is of different widths: {sorted(widths)}"
-            )
-        stored = self.feature_set.spec.stored_dtype
-        return np.result_type(
-            stored, *{info.dtype for info in infos}
-        ), widths.pop() if widths else 1
-
     def status(self) -> NDArray[np.uint8]:
         """[clips] of `Status` over the chosen layers: ok where any is, then failed, empty, missing."""
         layers = self.ledger.of_layers(self.layers)
@@ -113,6 +93,25 @@ class Chosen:
                 said = [item.reason for item in outcomes if set(item.layers) & set(self.layers)]
                 reasons[row] = next(filter(None, said), None)
         return [reason if none else None for reason, none in zip(reasons, without, strict=True)]
+
+
+def layer_type(feature_set: FeatureSet, layer: Layer) -> tuple[np.dtype[np.floating], int]:
+    """Return the type that holds all of a layer, and its width.
+
+    Raises
+    ------
+    UsageError
+        The layer's width differs from part to part.
+    """
+    name = str(layer)
+    infos = [part.arrays[name] for part in feature_set.index.parts if name in part.arrays]
+    widths = {info.shape[1] for info in infos}
+    if len(widths) > 1:
+        raise UsageError(
+            f"{feature_set.name}: layer {layer} is of different widths: {sorted(widths)}"
+        )
+    stored = feature_set.spec.stored_dtype
+    return np.result_type(stored, *{info.dtype for info in infos}), widths.pop() if widths else 1
 
 
 def choose_sets(store: Store, options: ExportOptions) -> list[FeatureSet]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from mer_store.errors import UsageError
 from mer_store.store.ledger import Status
 from mer_store.store.part_files import OFFSETS
-from pipelines.exchange.chosen import Chosen, blocks
+from pipelines.exchange.chosen import Chosen, blocks, layer_type
 
 FORMAT_ATTRIBUTE, FORMAT = "mer_store_format", 1
 HAS = "has"
@@ -72,7 +72,7 @@ def _write_layers(
     feature_set, ids = chosen.feature_set, chosen.ledger.clip_ids
     there = chosen.ledger.has(chosen.layers)
     for column, layer in enumerate(chosen.layers):
-        dtype, width = chosen.layer_type(layer)
+        dtype, width = layer_type(feature_set, layer)
         shape = (int(offsets[-1]), width)
         dataset = _create(group, str(layer), shape, dtype, fillvalue=np.nan)
         for clips in blocks(offsets, there[:, column], dtype.itemsize * width):
