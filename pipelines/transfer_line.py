@@ -14,6 +14,8 @@ _FACTS = "{desc}  {n_fmt}/{total_fmt}  {rate_fmt}{postfix}  {remaining} left"
 class TransferLine:
     """Listens to a transfer. Any thread may call it."""
 
+    noun = "clips"
+
     def __init__(self, label: str, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._lock = threading.Lock()
@@ -52,4 +54,4 @@ class TransferLine:
         self._bar.set_postfix_str(self._postfix(), refresh=False)
 
     def _postfix(self) -> str:
-        return f"{self._n_clips_done:,}/{self._n_clips:,} clips"
+        return f"{self._n_clips_done:,}/{self._n_clips:,} {self.noun}"

@@ -1,139 +1,187 @@
 """Checking one part against its commit record, down to the clips and layers that are hit."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_store.errors import MerStoreError, StoreDamagedError, shown
-from mer_store.layers import Layer, layer_from_name
-from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, file_facts
+from mer_store.errors import MerStoreError, StoreDamagedError
+from mer_store.layers import layer_from_name
+from mer_store.store.clip_checks import CLIP_CHECKS
+from mer_store.store.commit import GROUP_FILE
+from mer_store.store.file_look import Hook, Look, Wanted, look
+from mer_store.store.finding import Finding, Scope
 from mer_store.store.layout import MAX_RECORD_BYTES, check_folder, read_small, reading
-from mer_store.store.metadata import array_metadata, member_metadata, part_metadata, unknown_pieces
+from mer_store.store.metadata import member_metadata
 from mer_store.store.part_files import OFFSETS
-from mer_store.store.record import CommitRecord
+from mer_store.store.part_texts import wrong_texts
+from mer_store.store.record import CommitRecord, FileFacts
 from mer_store.store.shard import shard_path
-from mer_store.store.shard_reader import ChunkDamaged, ShardReader
+from mer_store.store.shard_reader import ChunkDamaged
 from mer_store.store.zarr_reader import ZarrReader
-from mer_store.strict_json import parse
 
+__all__ = ["Finding", "PartCheck"]
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong."""
+Looked = Look | bytes | str
+"""Of a file: what one reading told, its text where it is small, or why it cannot be read."""
 
-    feature_set: str
-    part_id: str
-    path: str
-    """The file, relative to the feature set's folder."""
-    problem: str
-    layers: tuple[Layer, ...] = ()
-    """Layers that are hit."""
-    clip_ids: tuple[str, ...] = ()
-    """Clips whose rows are hit."""
-
-    def __str__(self) -> str:
-        return shown(f"{self.feature_set}: {self.path}: {self.problem}")
+MISSING = "missing"
+_STRANGE = "not in the commit record"
 
 
 class PartCheck:
-    """Checks one part against its record."""
+    """Checks one part against its record.
 
-    def __init__(self, feature_set_name: str, part: Path, record: CommitRecord) -> None:
-        self._name = feature_set_name
-        self._part = part
-        self._record = record
+    Parameters
+    ----------
+    name, modality
+        Of the feature set.
+    part
+        The part's folder.
+    record
+        Its commit record.
+    text
+        What the record was read from.
+    deep
+        Look at every value, too: finite, and each clip's rows as their checksum says.
+    hook
+        Told of bytes read; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        part: Path,
+        record: CommitRecord,
+        text: bytes,
+        *,
+        modality: str = "",
+        deep: bool = False,
+        hook: Hook | None = None,
+    ) -> None:
+        self._name, self._modality = name, modality
+        self._part, self._record, self._text = part, record, text
+        self._deep, self._hook = deep, hook
         self._ok = [row for row in record.ledger if row.status == "ok"]
-        self._ends = np.cumsum([row.n_rows for row in self._ok], dtype=np.int64)
+        self._starts = np.cumsum([0, *(row.n_rows for row in self._ok)], dtype=np.int64)
+        self._arrays = {
+            shard_path(name, info): name for name, info in record.arrays.items() if info.n_rows
+        }
 
-    def findings(self, *, deep: bool) -> Iterator[Finding]:
-        """Yield what is wrong with files, metadata, offsets and, where `deep`, values."""
+    def missing(self) -> Finding | None:
+        """Return what is wrong with the part's folder as such."""
         try:
-            check_folder(self._part)
+            with reading(self._part):
+                check_folder(self._part)
+                self._part.lstat()
         except StoreDamagedError as error:
-            yield self._finding("", str(error))
-            return
-        damaged = list(self._files())
-        yield from damaged
-        yield from self._strangers()
-        hit = {finding.path for finding in damaged}
-        if not any(path.endswith(GROUP_FILE) for path in hit):
-            yield from self._metadata()
-        for name in self._record.arrays:
-            if self._place(name) not in hit:
-                yield from self._array(name, deep=deep)
+            return self._finding("", str(error))
+        except FileNotFoundError:
+            return self._finding("", "the part's folder is missing, yet its record is there")
+        return None
 
-    def _finding(self, path: str, problem: str, rows: NDArray[np.int64] | None = None) -> Finding:
+    def jobs(self) -> dict[str, Callable[[], Looked]]:
+        """Return path -> what reads and checks that file, once; they may run side by side."""
+        return {path: self._job(path, facts) for path, facts in sorted(self._record.files.items())}
+
+    def findings(self, looked: Mapping[str, Looked]) -> Iterator[Finding]:
+        """Yield what is wrong, given what became of each of the `jobs`."""
+        yield from self._unlisted()
+        good: dict[str, Looked] = {}
+        for path, facts in sorted(self._record.files.items()):
+            finding = self._file(path, facts, looked[path])
+            if finding is None:
+                good[path] = looked[path]
+            else:
+                yield finding
+        yield from self._strangers()
+        texts = {path: text for path, text in good.items() if isinstance(text, bytes)}
+        if texts.keys() >= {path for path in self._record.files if path.endswith(GROUP_FILE)}:
+            for path, problem in wrong_texts(self._record, texts, self._text):
+                yield self._finding(path, problem)
+        yield from self._arrays_of(good)
+
+    # ---- reading -----------------------------------------------------------------------------------
+
+    def _job(self, path: str, facts: FileFacts) -> Callable[[], Looked]:
+        def run() -> Looked:
+            try:
+                with reading(self._part / path):
+                    if path.endswith(GROUP_FILE):
+                        return read_small(self._part, MAX_RECORD_BYTES, path)
+                    return look(self._part, path, facts.n_bytes, self._wanted(path), self._hook)
+            except FileNotFoundError:
+                return MISSING
+            except (OSError, StoreDamagedError) as error:
+                return str(error)
+
+        return run
+
+    def _wanted(self, path: str) -> Wanted | None:
+        """Say what to find out about an array; None for a file that is no shard of ours."""
+        name = self._arrays.get(path, "")
+        info = self._record.arrays.get(name)
+        if info is None or info.chunk_rows is None:
+            return None
+        if name.endswith(OFFSETS) or name == CLIP_CHECKS:
+            return Wanted(info, keep=True)
+        deep = self._deep and self._is_layer(name)
+        has_checks = deep and CLIP_CHECKS in self._record.arrays
+        return Wanted(info, finite=deep, starts=self._starts if has_checks else None)
+
+    def _is_layer(self, name: str) -> bool:
+        return layer_from_name(name) in self._record.layers
+
+    # ---- judging -----------------------------------------------------------------------------------
+
+    def _finding(
+        self,
+        path: str,
+        problem: str,
+        rows: NDArray[np.int64] | None = None,
+        *,
+        scope: Scope = "part",
+    ) -> Finding:
         """Name the layer that `path` belongs to and the clips of its `rows`; None is all of them."""
         top = path.split("/", maxsplit=1)[0]
-        layers = self._record.layers
+        layers, clip_ids = self._record.layers, self._record.clip_ids
         if layer_from_name(top) in layers:
             layers = (layer_from_name(top),)
         elif top in self._record.tables:
             layers, rows = (), None
-        clip_ids = self._record.clip_ids
+        if scope == "stray":
+            layers, clip_ids, rows = (), (), None
         if rows is not None:
-            at = np.unique(np.searchsorted(self._ends, rows, side="right"))
-            clip_ids = tuple(
-                self._ok[number].clip_id for number in at.tolist() if number < len(self._ok)
-            )
-        inside = f"parts/{self._record.part_id}/{path}".rstrip("/")
-        return Finding(self._name, self._record.part_id, inside, problem, layers, clip_ids)
+            at = np.unique(np.searchsorted(self._starts[1:], rows, side="right"))
+            clip_ids = tuple(self._ok[n].clip_id for n in at.tolist() if n < len(self._ok))
+        part_id = self._record.part_id
+        inside = f"parts/{part_id}/{path}".rstrip("/")
+        return Finding(
+            self._name, part_id, inside, problem, layers, clip_ids, scope, self._modality
+        )
 
-    def _place(self, name: str) -> str:
-        return f"parts/{self._record.part_id}/{shard_path(name, self._record.arrays[name])}"
+    def _unlisted(self) -> Iterator[Finding]:
+        """Report files that the part must have and the record does not name."""
+        members = member_metadata(self._record.arrays)
+        expected = {GROUP_FILE, *(f"{name}/{GROUP_FILE}" for name in members)}
+        expected |= {p for p, name in self._arrays.items() if self._record.arrays[name].chunk_rows}
+        for path in sorted(expected - set(self._record.files)):
+            yield self._finding(path, _STRANGE)
 
-    def _files(self) -> Iterator[Finding]:
-        """Compare every file's size and digest."""
-        shards = {
-            shard_path(name, info): name
-            for name, info in self._record.arrays.items()
-            if info.n_rows
-        }
-        expected = {
-            GROUP_FILE,
-            *(f"{name}/{GROUP_FILE}" for name in member_metadata(self._record.arrays)),
-        }
-        regular = {path for path, name in shards.items() if self._record.arrays[name].chunk_rows}
-        for path in sorted((expected | regular) - set(self._record.files)):
-            yield self._finding(path, "not in the commit record")
-        for path, facts in sorted(self._record.files.items()):
-            try:
-                with reading(self._part / path):
-                    found = file_facts(self._part, path, facts.n_bytes)
-            except FileNotFoundError:
-                yield self._finding(path, "missing")
-                continue
-            except (OSError, StoreDamagedError) as error:
-                yield self._finding(path, str(error))
-                continue
-            if found.n_bytes != facts.n_bytes:
-                yield self._finding(path, f"expected {facts.n_bytes} bytes, got {found.n_bytes}")
-            elif found != facts:
-                rows = self._damaged_rows(shards[path]) if path in shards else None
-                yield self._finding(path, "the SHA-256 differs from the record's", rows)
-
-    def _damaged_rows(self, name: str) -> NDArray[np.int64] | None:
-        """Find the rows whose chunks fail their checksum; None where that cannot be told."""
-        info = self._record.arrays[name]
-        if info.chunk_rows is None:
+    def _file(self, path: str, facts: FileFacts, looked: Looked) -> Finding | None:
+        """Compare a file's size and digest; name the rows whose chunks are hit, where that can be told."""
+        if isinstance(looked, str):
+            return self._finding(path, looked)
+        found = FileFacts.of(looked) if isinstance(looked, bytes) else looked.facts
+        if found.n_bytes != facts.n_bytes:
+            return self._finding(path, f"expected {facts.n_bytes} bytes, got {found.n_bytes}")
+        if found.sha256 == facts.sha256:
             return None
-        reader = ShardReader(self._part, name, info)
-        block = np.empty((info.chunk_rows, *info.shape[1:]), reader.dtype)
-        rows: list[NDArray[np.int64]] = []
-        for start in range(0, info.n_rows, info.chunk_rows):
-            end = min(start + info.chunk_rows, info.n_rows)
-            try:
-                reader.copy(start, block[: end - start], verify=True)
-            except ChunkDamaged as damage:
-                if damage.rows is None:
-                    return None
-                rows.append(np.arange(*damage.rows))
-        return np.concatenate(rows) if rows else None
+        damaged = [] if isinstance(looked, bytes) or looked.wrong_index else looked.damaged
+        rows = np.concatenate([np.arange(*span) for span in damaged]) if damaged else None
+        return self._finding(path, "the SHA-256 differs from the record's", rows)
 
     def _strangers(self) -> Iterator[Finding]:
         """Report files and links that no record speaks of."""
@@ -143,100 +191,73 @@ class PartCheck:
             for name in sorted([*names, *links]):
                 path = (inside / name).as_posix()
                 if path not in self._record.files:
-                    yield self._finding(
-                        path, "not in the commit record", np.zeros(0, dtype=np.int64)
-                    )
+                    yield self._finding(path, _STRANGE, scope="stray")
 
-    def _metadata(self) -> Iterator[Finding]:
-        """Compare the ``zarr.json`` texts with the record."""
-        try:
-            found = {
-                path: self._json(path) for path in self._record.files if path.endswith(GROUP_FILE)
-            }
-        except (OSError, ValueError, MerStoreError) as error:
-            yield self._finding(GROUP_FILE, f"cannot be read: {error}")
-            return
-        members = member_metadata(self._record.arrays)
-        for name, member in members.items():
-            path = f"{name}/{GROUP_FILE}"
-            info = self._record.arrays.get(name)
-            if info is not None and info.chunk_rows is None:
-                members[name] = found.get(path, {})
-                if unknown := unknown_pieces(members[name]):
-                    yield self._finding(path, f"refused: {', '.join(unknown)}")
-                    return
-            elif found.get(path) != (member if info is None else array_metadata(info)):
-                yield self._finding(path, "describes another array than the commit record")
-        files = {
-            path: facts
-            for path, facts in self._record.to_values()["files"].items()
-            if path != GROUP_FILE
-        }
-        attributes = {ATTRIBUTE: self._record.to_values() | {"files": files}}
-        if found.get(GROUP_FILE) != part_metadata(members, attributes):
-            yield self._finding(GROUP_FILE, "describes another part than the commit record")
+    def _arrays_of(self, good: Mapping[str, Looked]) -> Iterator[Finding]:
+        """Check what lies inside the shards whose bytes are the record's."""
+        info, checks = self._record.arrays.get(CLIP_CHECKS), None
+        known = good.get(shard_path(CLIP_CHECKS, info)) if info else None
+        if isinstance(known, Look) and not known.damaged:
+            checks = known.values
+        for name, info in self._record.arrays.items():
+            path = shard_path(name, info)
+            if info.chunk_rows is None:
+                yield from self._foreign(name, path)
+            elif isinstance(found := good.get(path), Look):
+                yield from self._shard(name, path, found, checks)
 
-    def _json(self, path: str) -> Any:
-        return parse(read_small(self._part, MAX_RECORD_BYTES, path))
-
-    def _array(self, name: str, *, deep: bool) -> Iterator[Finding]:
-        """Check one array's chunks, and what its values must be."""
-        info = self._record.arrays[name]
-        path = shard_path(name, info)
-        try:
-            values = self._read(name) if name.endswith(OFFSETS) else None
-            if values is not None and (problem := self._wrong_offsets(name, values)):
+    def _shard(
+        self, name: str, path: str, found: Look, checks: NDArray[np.uint32] | None
+    ) -> Iterator[Finding]:
+        if found.wrong_index:
+            yield self._finding(path, "the shard's index is wrong")
+        elif found.damaged:
+            rows = np.concatenate([np.arange(*span) for span in found.damaged])
+            yield self._finding(path, "checksums of chunks differ", rows)
+        elif found.not_finite:
+            yield self._finding(path, "values that are not finite", np.array(found.not_finite))
+        elif name.endswith(OFFSETS) and found.values is not None:
+            if problem := self._wrong_offsets(name, found.values):
                 yield self._finding(path, problem)
-            if values is None:
-                yield from self._values(
-                    name, path, deep=deep and layer_from_name(name) in self._record.layers
-                )
-        except (ChunkDamaged, OSError, ValueError) as error:
-            span = error.rows if isinstance(error, ChunkDamaged) else None
-            yield self._finding(path, str(error), np.arange(*span) if span else None)
+        elif found.checks is not None and checks is not None:
+            column = self._record.layers.index(layer_from_name(name))
+            bad = np.flatnonzero(found.checks != checks[:, column])
+            if len(bad):
+                rows = np.unique(self._starts[bad])
+                yield self._finding(path, f"rows differ from the checksums in {CLIP_CHECKS}", rows)
 
-    def _reader(self, name: str) -> ShardReader | ZarrReader:
+    def _foreign(self, name: str, path: str) -> Iterator[Finding]:
+        """Read an array that another program wrote."""
+        bad: list[NDArray[np.int64]] = []
         info = self._record.arrays[name]
-        if info.chunk_rows is not None:
-            return ShardReader(self._part, name, info)
-        return ZarrReader(self._part, name, info, self._record.files)
-
-    def _read(self, name: str) -> NDArray[Any]:
-        reader = self._reader(name)
-        values = np.empty(reader.info.shape, reader.dtype)
-        reader.read(values, verify=True)
-        return values
-
-    def _values(self, name: str, path: str, *, deep: bool) -> Iterator[Finding]:
-        bad = []
-        for start, block in self._reader(name).stream(verify=True):
-            if deep and not np.isfinite(block).all():
-                bad.append(start + np.flatnonzero(~np.isfinite(block).all(axis=1)))
+        offsets = np.empty(info.shape, np.int64) if name.endswith(OFFSETS) else None
+        finite = self._deep and self._is_layer(name)
+        try:
+            reader = ZarrReader(self._part, name, info, self._record.files)
+            for start, block in reader.stream(verify=True):
+                if offsets is not None:
+                    offsets[start : start + len(block)] = block
+                if finite and not np.isfinite(block).all():
+                    bad.append(start + np.flatnonzero(~np.isfinite(block).all(axis=1)))
+        except (ChunkDamaged, OSError, ValueError, MerStoreError) as error:
+            yield self._finding(path, str(error))
+            return
         if bad:
             yield self._finding(path, "values that are not finite", np.concatenate(bad))
+        if offsets is not None and (problem := self._wrong_offsets(name, offsets)):
+            yield self._finding(path, problem)
 
-    def _wrong_offsets(self, name: str, offsets: NDArray[Any]) -> str | None:
+    def _wrong_offsets(self, name: str, offsets: NDArray[np.int64]) -> str | None:
         """Say what is wrong with where clips' rows start."""
-        if (
-            offsets.shape != (len(self._ok) + 1,)
-            or offsets[0] != 0
-            or (offsets[1:] < offsets[:-1]).any()
-        ):
-            return f"expected {len(self._ok) + 1} ascending offsets from 0"
+        n_clips = len(self._ok)
+        fits = offsets.shape == (n_clips + 1,) and offsets[0] == 0
+        if not fits or (offsets[1:] < offsets[:-1]).any():
+            return f"expected {n_clips + 1} ascending offsets from 0"
         prefix = name.removesuffix(OFFSETS)
         if not prefix:
-            return (
-                None
-                if (offsets[1:] == self._ends).all()
-                else "offsets differ from the ledger's rows"
-            )
-        lengths = {
-            info.n_rows
-            for other, info in self._record.arrays.items()
-            if other.startswith(prefix) and other != name
-        }
-        return (
-            None
-            if lengths == {int(offsets[-1])}
-            else f"offsets end at {offsets[-1]}, columns at {lengths}"
-        )
+            same = (offsets == self._starts).all()
+            return None if same else "offsets differ from the ledger's rows"
+        arrays = self._record.arrays.items()
+        lengths = {i.n_rows for other, i in arrays if other.startswith(prefix) and other != name}
+        same = lengths == {int(offsets[-1])}
+        return None if same else f"offsets end at {offsets[-1]}, columns at {lengths}"

@@ -1,27 +1,52 @@
 """Verifying a store: every file against its record, and the exact clips and layers that are hit."""
 
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from mer_store.errors import StoreDamagedError
-from mer_store.store.commit import read_record
 from mer_store.store.feature_set import FeatureSet
-from mer_store.store.layout import Folders
-from mer_store.store.part_check import Finding, PartCheck
-from mer_store.store.record import misfit
+from mer_store.store.finding import Finding
+from mer_store.store.layout import MAX_RECORD_BYTES, Folders, read_small, reading
+from mer_store.store.part_check import Looked, PartCheck
+from mer_store.store.record import CommitRecord, misfit
 from mer_store.store.store import Store
+from mer_store.store.strays import FeatureSetFolder, feature_set_folders, strays
+from mer_store.store.watch import Brake, Silent, Watch
 
 __all__ = ["Finding", "verify"]
 
+MAX_THREADS = 8
+#: Parts whose files are being read at once, so that small parts keep all threads busy.
+_PARTS_AHEAD = 4
 
-def verify(subject: Store | FeatureSet, *, deep: bool = False) -> list[Finding]:
-    """Check everything that is committed, reading every byte.
+Files = dict[str, Future[Looked]]
+
+
+def verify(
+    subject: Store | FeatureSet,
+    *,
+    deep: bool = False,
+    watch: Watch | None = None,
+    n_threads: int | None = None,
+) -> list[Finding]:
+    """Check everything that is committed, reading every byte once.
+
+    Sizes, SHA-256, checksums of chunks, offsets and texts are compared with the commit records; what lies in
+    the store and should not is found, too.
 
     Parameters
     ----------
     subject
         A store or one of its feature sets.
     deep
-        Also look for values that are not finite.
+        Also look at every value: finite, and of each clip the rows that its checksum says.
+    watch
+        Told of bytes and parts.
+    n_threads
+        Files read at once; None is as many as there are processors, at most `MAX_THREADS`.
 
     Returns
     -------
@@ -33,26 +58,112 @@ def verify(subject: Store | FeatureSet, *, deep: bool = False) -> list[Finding]:
     UsageError
         Something may not be read.
     """
-    feature_sets = subject.feature_sets() if isinstance(subject, Store) else [subject]
-    return [
-        finding for feature_set in feature_sets for finding in _verify_all(feature_set, deep=deep)
-    ]
+    if isinstance(subject, Store):
+        folders, found = feature_set_folders(subject)
+    else:
+        folders, found = [FeatureSetFolder.of(subject)], []
+    watch = watch or Silent()
+    for folder in folders:
+        watch.expect(*_extent(folder))
+    n_threads = n_threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    brake = Brake(watch)
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="verify")
+    try:
+        for folder in folders:
+            found += strays(folder.path, folder.name, folder.modality)
+            found += _Checking(folder, brake, pool, deep=deep).findings()
+    finally:
+        brake.pull()
+        pool.shutdown(cancel_futures=True)
+    return found
 
 
-def _verify_all(feature_set: FeatureSet, *, deep: bool) -> Iterator[Finding]:
-    folders = Folders(feature_set.path)
-    for part_id in feature_set.part_ids():
-        path = f"commits/{part_id}.json"
+class _Checking:
+    """Checks the parts of one feature set, a few at a time."""
+
+    def __init__(
+        self, folder: FeatureSetFolder, brake: Brake, pool: ThreadPoolExecutor, *, deep: bool
+    ) -> None:
+        self._folder, self._brake, self._pool, self._deep = folder, brake, pool, deep
+        self._folders = Folders(folder.path)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what is wrong, part by part."""
+        ahead: deque[tuple[PartCheck, Files]] = deque()
+        for part_id in self._folder.feature_set.part_ids():
+            read = self._read(part_id)
+            if read is None:
+                continue  # removed while we looked
+            if isinstance(read, str):
+                yield self._of_record(part_id, read, None)
+                continue
+            yield from self._misfits(part_id, read[0])
+            place = self._folders.part(part_id)
+            check = PartCheck(
+                self._folder.name,
+                place,
+                *read,
+                modality=self._folder.modality,
+                deep=self._deep,
+                hook=self._brake,
+            )
+            if missing := check.missing():
+                yield missing
+                continue
+            ahead.append((check, {p: self._pool.submit(job) for p, job in check.jobs().items()}))
+            if len(ahead) > _PARTS_AHEAD:
+                yield from self._settle(*ahead.popleft())
+        while ahead:
+            yield from self._settle(*ahead.popleft())
+
+    def _settle(self, check: PartCheck, files: Files) -> Iterator[Finding]:
+        yield from check.findings({path: future.result() for path, future in files.items()})
+        self._brake.watch.add(0, 1)
+
+    def _read(self, part_id: str) -> tuple[CommitRecord, bytes] | str | None:
+        """Return a record and its text, what is wrong with it, or None where there is none."""
+        path = self._folders.commit(part_id)
         try:
-            record = read_record(folders, part_id)
+            with reading(path):
+                text = read_small(path, MAX_RECORD_BYTES)
+            record = CommitRecord.from_json(text, where=str(path))
+        except FileNotFoundError:
+            return None
         except StoreDamagedError as error:
-            yield Finding(feature_set.name, part_id, path, str(error))
-            continue
-        if record is None:
-            continue  # removed while we looked
-        if problem := misfit(record, feature_set.spec):
-            yield Finding(feature_set.name, part_id, path, problem, record.layers, record.clip_ids)
+            return str(error)
+        if record.part_id != part_id:
+            return f"the record is of part {record.part_id}"
+        return record, text
+
+    def _misfits(self, part_id: str, record: CommitRecord) -> Iterator[Finding]:
+        """Yield what a record says that does not fit its place."""
+        if problem := misfit(record, self._folder.feature_set.spec):
+            yield self._of_record(part_id, problem, record)
         if record.expected_part_id() != part_id:
             problem = "the record is named for other work than it holds"
-            yield Finding(feature_set.name, part_id, path, problem, record.layers, record.clip_ids)
-        yield from PartCheck(feature_set.name, folders.part(part_id), record).findings(deep=deep)
+            yield self._of_record(part_id, problem, record)
+
+    def _of_record(self, part_id: str, problem: str, record: CommitRecord | None) -> Finding:
+        layers, clip_ids = (record.layers, record.clip_ids) if record else ((), ())
+        path, folder = f"commits/{part_id}.json", self._folder
+        return Finding(
+            folder.name, part_id, path, problem, layers, clip_ids, "part", folder.modality
+        )
+
+
+def _extent(folder: FeatureSetFolder) -> tuple[int, int]:
+    """Return bytes and number of the committed parts, without reading any record."""
+    part_ids = folder.feature_set.part_ids()
+    places = Folders(folder.path)
+    return sum(folder_bytes(places.part(part_id)) for part_id in part_ids), len(part_ids)
+
+
+def folder_bytes(path: Path) -> int:
+    """Return the size of all files below a folder; 0 where there is none, or a link."""
+    if path.is_symlink():
+        return 0
+    return sum(
+        (Path(folder) / name).lstat().st_size
+        for folder, _, names in os.walk(path)
+        for name in names
+    )
