@@ -49,12 +49,13 @@ def list_remotes(store: str, *, as_json: bool) -> None:
     from mer_store.remote.names import read_remotes
     from mer_store.store.store import Store
 
-    remotes = read_remotes(Store.open(store).path)
+    known = read_remotes(Store.open(store).path)
+    remotes = {name: hide_secrets(url) for name, url in known.items()}
     if as_json:
         click.echo(json.dumps(remotes, ensure_ascii=False))
         return
     for name, url in sorted(remotes.items()):
-        click.echo(f"{name}\t{hide_secrets(url)}")
+        click.echo(f"{name}\t{url}")
 
 
 @remote.command("doctor")

@@ -1,4 +1,4 @@
-"""Servers to share through: two S3 servers with different manners, a folder over HTTP, a proxy that breaks things."""
+"""Servers to share through: two of S3, a folder over HTTP, and a proxy that breaks what passes."""
 
 import asyncio
 import functools
@@ -84,7 +84,7 @@ def moto_server(folder):
 
 @contextmanager
 def rclone_server(folder):
-    """Run an S3 server that ignores If-None-Match and answers ranges with 200 and a whole object's checksum."""
+    """Run an S3 server that ignores If-None-Match and answers ranges with 200 and the whole's checksum."""
     port, root = free_port(), folder / "rclone"
     root.mkdir()
     command = [
@@ -227,7 +227,7 @@ class Proxy:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = "http://127.0.0.1:%d" % runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         started.set()
         await self._stop.wait()
         await runner.cleanup()

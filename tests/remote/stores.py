@@ -12,7 +12,7 @@ from mer_store.remote.transfer import Transfer
 from mer_store.store.store import Store
 from mer_store.store.verify import verify
 
-LAYERS = (16, 17, 18)
+LAYERS = (17, 18)
 
 
 def make_store(path, parts=2, clips=4, first=0, modality="audio", level="utterance", width=16):

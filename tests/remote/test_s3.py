@@ -29,34 +29,33 @@ def test_what_was_pushed_is_pulled_bit_by_bit(s3, tmp_path):
         assert same(numbers(other, modality), numbers(store, modality))
 
 
-def test_nothing_moves_twice(s3, tmp_path):
+def test_nothing_moves_twice(moto_bucket, tmp_path):
     store = make_store(tmp_path / "a")
-    push(store, s3.url)
-    assert push(store, s3.url).n_bytes == 0
+    push(store, moto_bucket.url)
+    assert push(store, moto_bucket.url).n_bytes == 0
     other = Store.create(tmp_path / "b")
-    pull(other, s3.url)
-    assert pull(other, s3.url).n_parts == 0
+    pull(other, moto_bucket.url)
+    assert pull(other, moto_bucket.url).n_parts == 0
     add_part(store.features("audio"), 100, 2)
-    assert push(store, s3.url).n_parts == 1
-    assert pull(other, s3.url).n_clips == 2
+    assert push(store, moto_bucket.url).n_parts == 1
+    assert pull(other, moto_bucket.url).n_clips == 2
 
 
-def test_stores_that_grew_apart_become_their_union(s3, tmp_path):
+def test_stores_that_grew_apart_become_their_union(moto_bucket, tmp_path):
     one = make_store(tmp_path / "a", first=0)
     two = make_store(tmp_path / "b", first=6)
     make_store(tmp_path / "b", parts=1, modality="text")
-    push(one, s3.url)
-    push(two, s3.url)
+    push(one, moto_bucket.url)
+    push(two, moto_bucket.url)
     for store in (one, two):
-        pull(store, s3.url)
+        pull(store, moto_bucket.url)
         assert clean(store)
     assert len(numbers(one)) == 14  # c0-c7 and c6-c13
     assert same(numbers(one), numbers(two))
     assert same(numbers(one, "text"), numbers(two, "text"))
 
 
-@pytest.mark.parametrize("fresh", [True, False], ids=["into nothing", "into a store"])
-def test_two_push_the_same_part_with_other_bytes(s3, tmp_path, fresh):
+def test_two_push_the_same_part_with_other_bytes(s3, tmp_path):
     stores = [Store.create(tmp_path / name) for name in "ab"]
     for number, store in enumerate(stores):
         feature_set = store.ensure(make_spec("utterance"))
@@ -64,8 +63,6 @@ def test_two_push_the_same_part_with_other_bytes(s3, tmp_path, fresh):
         add_part(feature_set, 50 + 10 * number, 4)
     assert {*_records(stores[0])} & {*_records(stores[1])}  # one name
     assert _records(stores[0]) != _records(stores[1])
-    if not fresh:
-        push(make_store(tmp_path / "first", first=90), s3.url)
     gate = threading.Barrier(2)
 
     def start(store):
@@ -90,13 +87,13 @@ def _records(store):
     return {record.part_id: record.to_json() for record in records}
 
 
-def test_eight_at_once_with_parts_of_their_own(s3, tmp_path):
-    stores = [make_store(tmp_path / str(n), parts=1, first=10 * n) for n in range(8)]
-    with ThreadPoolExecutor(8) as pool:
+def test_five_at_once_with_parts_of_their_own(s3, tmp_path):
+    stores = [make_store(tmp_path / str(n), parts=1, first=10 * n) for n in range(5)]
+    with ThreadPoolExecutor(5) as pool:
         for moved in pool.map(lambda store: push(store, s3.url), stores):
             assert moved.problems == ()
     third = Store.create(tmp_path / "c")
-    assert pull(third, s3.url).n_parts == 8
+    assert pull(third, s3.url).n_parts == 5
     assert clean(third)
 
 
@@ -161,7 +158,7 @@ def test_a_key_that_does_not_fit_is_told_without_the_key(
     store = make_store(tmp_path / "a", parts=1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", rclone.url)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-at-all")
-    with pytest.raises(TransferError, match="credentials|Forbidden|denied") as caught:
+    with pytest.raises(TransferError, match=r"credentials|Forbidden|denied") as caught:
         push(store, f"{moto_bucket.url}/x")
     assert "not-the-secret-at-all" not in str(caught.value)
 
