@@ -15,6 +15,7 @@ from mer_store.store.layout import FORMAT
 from mer_store.store.record_rules import (
     MAX_ROWS,
     check,
+    check_caps,
     count_of,
     items_of,
     layer_of,
@@ -164,6 +165,7 @@ class CommitRecord:
                 f"{where}: expected a commit record of format {FORMAT}, got {reprlib.repr(came)}"
             )
         try:
+            check_caps(values)
             record = _read(values)
             if list(record.clip_ids) != values["clip_ids"]:
                 refuse("clip_ids are not the ledger's ok rows")

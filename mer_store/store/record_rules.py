@@ -70,11 +70,17 @@ def layer_of(name: Any) -> Layer:
     return layer_from_name(name)
 
 
+def check_caps(values: dict[str, Any]) -> None:
+    """Refuse a record of too many things before any of them is looked at."""
+    for what, limit in (("ledger", MAX_CLIPS), ("arrays", MAX_ARRAYS), ("files", MAX_FILES)):
+        if len(values[what]) > limit:
+            refuse(f"{what}: {len(values[what])} entries, more than {limit}")
+
+
 def check(record: "CommitRecord") -> None:
     """Refuse a record whose pieces do not fit each other."""
     if not PART_ID.fullmatch(record.part_id):
         refuse(f"part_id {reprlib.repr(record.part_id)}")
-    _check_caps(record)
     if len({row.clip_id for row in record.ledger}) != len(record.ledger):
         refuse("a clip has two ledger rows")
     for path in (*record.arrays, *record.files):
@@ -92,16 +98,6 @@ def check(record: "CommitRecord") -> None:
             _check_unpacked(name, info, n_stored[name])
         else:
             _check_shard(name, info, record)
-
-
-def _check_caps(record: "CommitRecord") -> None:
-    for what, n, limit in (
-        ("clips", len(record.ledger), MAX_CLIPS),
-        ("arrays", len(record.arrays), MAX_ARRAYS),
-        ("files", len(record.files), MAX_FILES),
-    ):
-        if n > limit:
-            refuse(f"{n} {what}, more than {limit}")
 
 
 def _check_layers(record: "CommitRecord") -> None:

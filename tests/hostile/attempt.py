@@ -109,6 +109,7 @@ def main():
         except HangError:
             found = {"hang": traceback.format_exc()}
         signal.alarm(0)
+        found["peak_kib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(json.dumps(found), flush=True)
 
 
