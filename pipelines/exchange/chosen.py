@@ -1,5 +1,7 @@
 """Choosing what is exported: feature sets, layers, and clips in the order in which they lie on disk."""
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -149,6 +151,28 @@ def choose_layers(feature_set: FeatureSet, text: str | None) -> tuple[Layer, ...
             f"{feature_set.name}: no layer asked for; there are {describe_layers(feature_set.layers)}"
         )
     return layers
+
+
+def refuse_options(options: ExportOptions, what: str) -> None:
+    """Refuse what means nothing where a file says what became of each clip."""
+    if options.policy != "error":
+        raise UsageError(
+            f"--policy {options.policy}: {what} files say what became of each clip (status, reason); "
+            f"leave it out"
+        )
+    if options.name:
+        raise UsageError(f"--name {options.name}: {what} files are named by --to alone")
+
+
+def say_chosen(chosen: Chosen) -> None:
+    """Say on stderr what was written of a feature set."""
+    spec, counts = chosen.feature_set.spec, Counter(chosen.status().tolist())
+    words = ", ".join(f"{counts[n]} {Status(n).name.lower()}" for n in sorted(counts))
+    missing = f", {chosen.n_missing} listed ones not extracted" if chosen.n_missing else ""
+    sys.stderr.write(
+        f"{spec.modality}/{spec.name}: layers {describe_layers(chosen.layers)} of clips: "
+        f"{words or 'none'}{missing}\n"
+    )
 
 
 def blocks(

@@ -1,7 +1,6 @@
 """HDF5: feature sets in one file that any HDF5 reader opens, and back."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,20 @@ from tqdm import tqdm
 
 from mer_store.clips.clip_list import ClipList
 from mer_store.errors import UsageError
-from mer_store.layers import Layer, describe_layers
+from mer_store.layers import Layer
 from mer_store.spec import MODALITIES, Spec
 from mer_store.store.feature_set import FeatureSet
 from mer_store.store.ledger import Ledger, Status
 from mer_store.store.store import Store
 from mer_store.store.writer import PartWriter
-from pipelines.exchange.chosen import Chosen, blocks, choose_layers, choose_sets
+from pipelines.exchange.chosen import (
+    Chosen,
+    blocks,
+    choose_layers,
+    choose_sets,
+    refuse_options,
+    say_chosen,
+)
 from pipelines.exchange.coverage import named
 from pipelines.exchange.hdf5_check import CheckedFile
 from pipelines.exchange.hdf5_columns import read_spec
@@ -64,28 +70,6 @@ def export_hdf5(store: Store, clip_list: ClipList | None, to: Path, options: Exp
     for one in chosen:
         say_chosen(one)
     return int(any(one.n_missing for one in chosen))
-
-
-def refuse_options(options: ExportOptions, what: str) -> None:
-    """Refuse what means nothing where a file says what became of each clip."""
-    if options.policy != "error":
-        raise UsageError(
-            f"--policy {options.policy}: {what} files say what became of each clip (status, reason); "
-            f"leave it out"
-        )
-    if options.name:
-        raise UsageError(f"--name {options.name}: {what} files are named by --to alone")
-
-
-def say_chosen(chosen: Chosen) -> None:
-    """Say on stderr what was written of a feature set."""
-    spec, counts = chosen.feature_set.spec, Counter(chosen.status().tolist())
-    words = ", ".join(f"{counts[n]} {Status(n).name.lower()}" for n in sorted(counts))
-    missing = f", {chosen.n_missing} listed ones not extracted" if chosen.n_missing else ""
-    sys.stderr.write(
-        f"{spec.modality}/{spec.name}: layers {describe_layers(chosen.layers)} of clips: "
-        f"{words or 'none'}{missing}\n"
-    )
 
 
 def import_hdf5(
