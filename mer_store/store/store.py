@@ -158,8 +158,11 @@ class Store:
     def ensure(self, spec: Spec) -> FeatureSet:
         """Return the feature set of `spec`, made where it is not there."""
         path = self.path / "features" / spec.modality / spec.name
+        folders = Folders(path)
         with writing(path):
-            Folders(path).make()
+            for folder in (path.parent, path, folders.parts, folders.commits, folders.tmp):
+                check_folder(folder)
+            folders.make()
             put_file(path / SPEC_FILE, spec.to_json() + "\n")
         with reading(path):
             feature_set = self._feature_set(path)

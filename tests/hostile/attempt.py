@@ -96,7 +96,14 @@ def attempt(folder):
     found["status"] = tried(lambda: command("status", "--store", folder))
     found["verify command"] = tried(lambda: command("verify", "--deep", "--store", folder))
     found["sweep"] = tried(lambda: Store.open(folder).sweep().part_ids)
+    found["write"] = tried(lambda: written(Store.open(folder)))
     return found
+
+
+def written(store):
+    from part_factory import make_spec, write_part
+
+    return write_part(store.ensure(make_spec()), {"new": 1}).part_id
 
 
 def main():

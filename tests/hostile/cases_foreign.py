@@ -3,6 +3,7 @@
 import gzip
 import struct
 import zlib
+from functools import cache
 
 import numpy as np
 from hostile.cases_arrays import N_ALL
@@ -45,7 +46,8 @@ def gzip_bomb():
     return gzip.compress(bytes(1 << 24), 1) * 128
 
 
-def deep_gzip_bomb(n_bytes=1 << 28):
+@cache
+def deep_gzip_bomb(n_bytes=1 << 27):
     """One member."""
     packer = zlib.compressobj(1, wbits=31)
     block = bytes(1 << 24)

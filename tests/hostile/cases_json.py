@@ -138,7 +138,7 @@ VALUES = {
     "arrays_of_numbers": {"arrays": {"18": 1}},
     "files_list": {"files": []},
     "files_of_numbers": {"files": {"18": 1}},
-    "files_too_many": {"files": {f"f{n}": {"size": 1, "sha256": "0" * 64} for n in range(MAX_FILES + 1)}},
+    "files_too_many": {"files": {f"f{n}": {} for n in range(MAX_FILES + 1)}},
     "arrays_too_many": {
         "arrays": {f"a{n}": {"shape": [0], "dtype": "int8", "chunk_rows": 1} for n in range(MAX_ARRAYS + 1)}
     },
