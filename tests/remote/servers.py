@@ -21,7 +21,9 @@ import aiohttp
 from aiohttp import web
 
 #: How long the proxy lets a client wait in a stall before it breaks off.
-STALL_S = 0.3
+STALL_S = 1.3
+#: Faults are dealt from a deck of so many cards, so that each comes as often as the plan says.
+DECK = 50
 KEY, SECRET = "mer-store-key", "mer-store-secret"
 START_S = 60.0
 
@@ -149,20 +151,24 @@ class Proxy:
         self.counts = Counter()
         self.n_requests = 0
         self.url = ""
-        self._rng = random.Random(seed)
+        self._rng, self._deck = random.Random(seed), []
 
     def _fault(self, request, body):
+        """Take the next card from the deck that fits the request."""
         if self.spare(request):
             return None
-        draw = self._rng.random()
-        for fault, share in self.plan.items():
-            draw -= share
-            if draw < 0:
-                wrong = (fault == "flip_up" and not body) or (
-                    fault == "flip" and request.method != "GET"
-                )
-                return None if wrong else fault
-        return None
+        if not self._deck:
+            n_each = {fault: round(share * DECK) for fault, share in self.plan.items()}
+            self._deck = [fault for fault, n in n_each.items() for _ in range(n)]
+            self._deck += [None] * (DECK - len(self._deck))
+            self._rng.shuffle(self._deck)
+        fits = {None, "reset", "busy"}
+        fits |= {"flip", "cut", "stall"} if request.method == "GET" else set()
+        fits |= {"flip_up"} if body else set()
+        fault = next((card for card in self._deck if card in fits), None)
+        if fault in self._deck:
+            self._deck.remove(fault)
+        return fault
 
     def _flipped(self, data):
         at = self._rng.randrange(len(data))
