@@ -83,19 +83,20 @@ class Rows:
         """Read one layer of the clips that have it, null for the others."""
         vector, mask = self.vectors[layer], pa.array(~there)
         ids = [self.chosen.ledger.clip_ids[group][row] for row in np.flatnonzero(there).tolist()]
-        runs = self.chosen.feature_set.ragged([layer], ids, np.float32)
+        feature_set, width = self.chosen.feature_set, vector.list_size
+        if not self.frames:
+            values = np.zeros((len(there), width), np.float32)
+            if ids:
+                values[there] = feature_set.read([layer], ids, np.float32)[:, 0]
+            return pa.FixedSizeListArray.from_arrays(
+                pa.array(values.ravel()), type=vector, mask=mask
+            )
+        runs = feature_set.ragged([layer], ids, np.float32)
         counts = np.zeros(len(there), np.int32)
         counts[there] = [len(run) for run in runs]
-        if not self.frames:
-            counts[:] = 1  # a null takes the room of a row
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        values = np.zeros((int(offsets[-1]), vector.list_size), np.float32)
-        for row, run in zip(np.flatnonzero(there).tolist(), runs, strict=True):
-            values[offsets[row] : offsets[row + 1]] = run[:, 0]
-        flat = pa.array(values.ravel())
-        if not self.frames:
-            return pa.FixedSizeListArray.from_arrays(flat, type=vector, mask=mask)
-        inner = pa.FixedSizeListArray.from_arrays(flat, type=vector)
+        rows = np.concatenate([np.zeros((0, width), np.float32), *(run[:, 0] for run in runs)])
+        inner = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), type=vector)
         return pa.ListArray.from_arrays(pa.array(offsets), inner, type=pa.list_(vector), mask=mask)
 
 

@@ -71,9 +71,14 @@ class Features:
         out = np.zeros((len(clip_ids), max(int(lengths.max(initial=1)), 1), width), np.float32)
         there = np.flatnonzero(lengths)
         for start in range(0, len(there), BATCH_CLIPS):
-            rows = there[start : start + BATCH_CLIPS].tolist()
-            runs = self.feature_set.ragged(self.layers, [clip_ids[row] for row in rows], np.float32)
-            for row, run in zip(rows, runs, strict=True):
+            rows = there[start : start + BATCH_CLIPS]
+            ids = [clip_ids[row] for row in rows.tolist()]
+            if self.feature_set.spec.level == "utterance":
+                read = self.feature_set.read(self.layers, ids, np.float32)
+                out[rows, 0] = read.sum(axis=1)
+                continue
+            runs = self.feature_set.ragged(self.layers, ids, np.float32)
+            for row, run in zip(rows.tolist(), runs, strict=True):
                 out[row, : len(run)] = run.sum(axis=1)
         return out
 
