@@ -36,7 +36,7 @@ def test_reasons_are_stored_as_they_can_be_shown(tmp_path):
     reasons = {
         "a": "bad \x1b[2J name",
         "b": "two\nlines\u3000wide",
-        "c": "\u202eright to left \udcff",
+        "c": "\u202eleft \udcff",
         "d": "😀",
     }
     clips = [ClipRows(clip_id, "failed", reason) for clip_id, reason in reasons.items()]
