@@ -51,7 +51,7 @@ class Cache:
     def shrink(self) -> None:
         """Drop whole files that were not used for longest, down to three quarters of the limit.
 
-        A file that is being read stays readable for who has it open.
+        A file that is being read stays readable for who has it open. The one used last stays.
         """
         found = []
         for folder, _, names in os.walk(self.folder / "files"):
@@ -62,7 +62,7 @@ class Cache:
                     if stat.S_ISREG(status.st_mode):
                         found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
         n_bytes = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
+        for _, size, path in sorted(found)[:-1]:
             if n_bytes <= self.limit - self.limit // 4:
                 return
             with suppress(OSError):

@@ -1,10 +1,13 @@
 """Fetching files of parts: many requests ahead, hashed while they come, kept when they are interrupted."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
 
 from mer_store.errors import StoreDamagedError
@@ -67,7 +70,10 @@ class Fetcher:
         """Fetch a file, going on where an earlier attempt stopped; tell whether its digest is right."""
         partial = place.with_name(place.name + _PARTIAL)
         digest = hashlib.sha256()
-        with partial.open("ab+") as file:
+        with _own(partial) as file:
+            if place.exists():  # another process with the same cache was faster
+                partial.unlink()
+                return True
             start = _hash_what_is_there(file.fileno(), facts.n_bytes, digest)
             file.truncate(start)
             self.meter.kept(start)
@@ -81,7 +87,7 @@ class Fetcher:
                 return False
             os.fchmod(file.fileno(), FILE_MODE)
             os.fsync(file.fileno())
-        partial.rename(place)
+            partial.rename(place)
         return True
 
     def _blocks(self, path: str, start: int, stop: int, source: CommitRecord) -> Iterator[bytes]:
@@ -113,6 +119,18 @@ def place_in(folder: Path, path: str) -> Path:
     place = folder / path
     make_folder(place.parent)
     return place
+
+
+@contextmanager
+def _own(path: Path) -> Iterator[BufferedRandom]:
+    """Open a file to write on, once nobody else in any process does."""
+    while True:
+        with path.open("ab+") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield file
+                return
 
 
 def _hash_what_is_there(descriptor: int, limit: int, digest: "hashlib._Hash") -> int:

@@ -12,6 +12,7 @@ from mer_store.remote.expected import check_files
 from mer_store.remote.fetch import Fetcher
 from mer_store.remote.span_cache import SpanCache
 from mer_store.remote.span_reader import Batch, RemoteArray, SpanReader
+from mer_store.remote.spans import Span
 from mer_store.store.clip_checks import CLIP_CHECKS
 from mer_store.store.record import CommitRecord
 from mer_store.store.shard import ArrayInfo, shard_path
@@ -33,8 +34,8 @@ class RemotePart:
         Where whole files are kept, at their paths; None keeps only what is small.
     spans
         Where pieces of files are kept; None keeps none.
-    used
-        Told of each whole file that is used.
+    fetched
+        Called when a whole file was fetched.
     """
 
     def __init__(
@@ -46,11 +47,12 @@ class RemotePart:
         spans: SpanCache | None = None,
         *,
         may_fetch_whole: bool = True,
+        fetched: Callable[[], None] = lambda: None,
     ) -> None:
         check_files(record, f"{fetcher.side.label}: part {record.part_id}")
         self.record = record
         self._fetcher, self._batch, self._folder, self._spans = fetcher, batch, folder, spans
-        self._may_fetch_whole = may_fetch_whole
+        self._may_fetch_whole, self._fetched = may_fetch_whole, fetched
         lengths = [row.n_rows for row in record.ledger if row.status == "ok"]
         self._ends = np.cumsum(lengths, dtype=np.int64)
         self._no_ends = np.zeros(0, np.int64)
@@ -71,6 +73,7 @@ class RemotePart:
                 self._ends if is_layer else self._no_ends,
                 partial(self._column, column),
                 partial(self._whole, name, info, path),
+                partial(self._forget, path),
             ),
             self._batch,
         )
@@ -97,7 +100,15 @@ class RemotePart:
             if not fetch or not self._may_fetch_whole:
                 return None
             self._fetcher.fetch(self._folder, path, self.record.files[path], self.record)
+            self._fetched()
         return ShardReader(self._folder, name, info)
+
+    def _forget(self, path: str, span: Span | None) -> None:
+        """Drop a span, or a whole file, from the cache."""
+        if span is None:
+            (self._folder / path).unlink(missing_ok=True)
+        elif self._spans is not None:
+            self._spans.drop(self.record.files[path].sha256, *span)
 
     def _read_checks(self) -> NDArray[np.uint32] | None:
         """Fetch the checksums of all clips, once: a small file whose digest is in the record."""

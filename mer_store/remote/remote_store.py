@@ -121,5 +121,10 @@ class RemoteStore(Store):
     def _part(self, key: SetKey, record: CommitRecord) -> RemotePart:
         fetcher = Fetcher(self.side, key, self._requests, self.meter)
         return RemotePart(
-            fetcher, record, self._batch, self.cache.part(record.part_id), self._spans
+            fetcher,
+            record,
+            self._batch,
+            self.cache.part(record.part_id),
+            self._spans,
+            fetched=self.cache.shrink,
         )

@@ -20,6 +20,8 @@ from mer_store.store.shard_reader import Array, ChunkDamaged, Rows, ShardReader
 #: What a request costs beside its bytes, in bytes that could have come meanwhile (5 ms at 50 MB/s). Where
 #: ranges cost more than the whole file, that is fetched, and kept in the cache.
 REQUEST_BYTES = 1 << 18
+#: A span that comes wrong is fetched so many times.
+N_FETCHES = 3
 Run = tuple[int, int]
 
 
@@ -38,6 +40,8 @@ class RemoteArray:
     """Returns [clips]: the checksum of each clip's rows; None where the part has none."""
     whole: Callable[[bool], ShardReader | None]
     """Returns a reader of the whole file on this disk: fetched where told to, else only if it is there."""
+    forget: Callable[[Span | None], None]
+    """Drops what is kept on this disk of a span, or the whole file, that turned out to be wrong."""
 
 
 class Batch:
@@ -63,12 +67,16 @@ class Batch:
         UsageError
             This process was forked from the one that opened the store: its threads are not here.
         """
-        if os.getpid() != self._process:
-            raise UsageError("a remote store opened before a fork: open it again in this process")
+        self.check_process()
         with self._lock:
             waiting, self._waiting = self._waiting, []
         for reader in waiting:
             reader.start()
+
+    def check_process(self) -> None:
+        """Refuse to fetch where the threads that do it are missing."""
+        if os.getpid() != self._process:
+            raise UsageError("a remote store opened before a fork: open it again in this process")
 
 
 class SpanReader:
@@ -80,6 +88,7 @@ class SpanReader:
         self._array, self._batch = array, batch
         self._wanted: dict[Run, bool] = {}
         self._coming: dict[Run, tuple[Span, Future[bytes]]] = {}
+        self._file: ShardReader | None = None
         self._lock = RLock()
 
     @cached_property
@@ -103,13 +112,13 @@ class SpanReader:
         """Send the requests for all that was asked for, or fetch the whole file where that costs less."""
         with self._lock:
             wanted, self._wanted = self._wanted, {}
-            if self._array.whole(False) is not None:
+            if self._whole(fetch=False) is not None:
                 return
             spans = {run: self._span(run, verify=verify) for run, verify in wanted.items()}
             together = merged(spans.values())
             n_bytes = sum(end - begin for begin, end in together)
             if n_bytes + len(together) * REQUEST_BYTES > self.info.shard_bytes:
-                self._array.whole(True)
+                self._whole(fetch=True)
                 return
             futures = {
                 span: self._batch.requests.submit(self._array.read, *span) for span in together
@@ -149,18 +158,17 @@ class SpanReader:
         for row in wanted.tolist():
             self.prefetch(row, 1, verify=verify)
         self._batch.start()
-        whole = self._array.whole(False)
-        if whole is not None:
-            return whole.take(rows, verify=verify)
+        taken: list[Array] = []
+        if self._from_file(lambda file: taken.append(file.take(rows, verify=verify))):
+            return taken[0]
         taken = [self._run((row, row + 1), verify=verify) for row in wanted.tolist()]
         joined: Array = np.concatenate(taken)[back]
         return joined
 
     def _run(self, run: Run, *, verify: bool) -> Array:
         """Return the rows of a run, which may have been asked for."""
-        if (whole := self._array.whole(False)) is not None:
-            out = np.empty((run[1] - run[0], *self.info.shape[1:]), self.dtype)
-            whole.copy(run[0], out, verify=verify)
+        out = np.empty((run[1] - run[0], *self.info.shape[1:]), self.dtype)
+        if self._from_file(lambda file: file.copy(run[0], out, verify=verify)):
             return out
         with self._lock:
             if run not in self._coming:
@@ -170,8 +178,14 @@ class SpanReader:
             coming = self._coming.pop(run, None)
         if coming is None:  # the whole file was fetched, or somebody else took it
             return self._run(run, verify=verify)
-        (begin, _), future = coming
-        return self._checked(run, begin, future.result(), verify=verify)
+        span, future = coming
+        for _ in range(N_FETCHES - 1):
+            try:
+                return self._checked(run, span[0], future.result(), verify=verify)
+            except ChunkDamaged:  # on the way, or in the cache
+                self._array.forget(span)
+                future = self._batch.requests.submit(self._array.read, *span)
+        return self._checked(run, span[0], future.result(), verify=verify)
 
     def _checked(self, run: Run, begin: int, data: bytes, *, verify: bool) -> Array:
         """Cut a run's rows out of the bytes from `begin` on, and check them."""
@@ -195,24 +209,65 @@ class SpanReader:
 
     # ---- all of it ---------------------------------------------------------------------------------
 
-    def _whole(self) -> ShardReader:
-        whole = self._array.whole(True)
-        if whole is None:
-            raise RuntimeError(f"{self._array.where}: fetched and not there")
-        return whole
+    def _whole(self, *, fetch: bool) -> ShardReader | None:
+        """Return the whole file on this disk, fetched where told to."""
+        with self._lock:
+            if self._file is None:
+                if fetch:
+                    self._batch.check_process()
+                self._file = self._array.whole(fetch)
+            return self._file
+
+    def _from_file(self, read: Callable[[ShardReader], None], *, fetch: bool = False) -> bool:
+        """Read from the whole file; tell whether it was there.
+
+        One that is damaged, or was dropped from the cache meanwhile, is forgotten and fetched anew, once.
+        """
+        for is_last in (False, True):
+            file = self._whole(fetch=fetch)
+            if file is None:
+                return False
+            try:
+                read(file)
+            except ChunkDamaged:
+                self._forget(file)
+                if is_last:
+                    raise
+            else:
+                return True
+        return False
+
+    def _forget(self, file: ShardReader) -> None:
+        with self._lock:
+            if self._file is file:
+                self._file = None
+                self._array.forget(None)
 
     def spans(self, n_bytes: int) -> list[tuple[int, int]]:
         """Cut the array into runs of rows, each of whole chunks of about so many bytes together."""
-        return self._whole().spans(n_bytes) if self.info.n_rows else []
+        found: list[tuple[int, int]] = []
+        if self.info.n_rows:
+            self._from_file(lambda file: found.extend(file.spans(n_bytes)), fetch=True)
+        return found
 
     def stream(
         self, start: int = 0, stop: int | None = None, *, verify: bool
     ) -> Iterator[tuple[int, Array]]:
         """Yield (first row, rows) of a span piece by piece."""
-        if self.info.n_rows:
-            yield from self._whole().stream(start, stop, verify=verify)
+        at, end = start, self.info.n_rows if stop is None else stop
+        for is_last in (False, True):
+            if at >= end or (file := self._whole(fetch=True)) is None:
+                return
+            try:
+                for first, block in file.stream(at, end, verify=verify):
+                    yield first, block
+                    at = first + len(block)
+            except ChunkDamaged:
+                self._forget(file)
+                if is_last:
+                    raise
 
     def read(self, out: Array, start: int = 0, *, verify: bool) -> None:
         """Read the span of ``len(out)`` rows from `start` into contiguous `out`."""
         if len(out):
-            self._whole().read(out, start, verify=verify)
+            self._from_file(lambda file: file.read(out, start, verify=verify), fetch=True)
