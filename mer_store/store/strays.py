@@ -11,10 +11,10 @@ from mer_store.store.feature_set import FeatureSet
 from mer_store.store.finding import Finding, Scope
 from mer_store.store.layout import PART_ID, SPEC_FILE, Folders, reading
 from mer_store.store.store import Store
+from mer_store.store.sweep import WITHDRAWN
 
-#: Beside a feature set's parts: what repair moved away, and records that prune took back.
+#: Beside a feature set's parts: what repair moved away.
 QUARANTINE = "quarantine"
-WITHDRAWN = "withdrawn"
 _KNOWN = frozenset({SPEC_FILE, "parts", "commits", "tmp", QUARANTINE, WITHDRAWN})
 _STRAY = "nothing of a store has this name"
 

@@ -16,6 +16,8 @@ from mer_store.store.layout import PART_ID, Folders, reading, writing
 OTHER_HOST_S = 7 * 24 * 3600.0
 #: What transfers leave in `Folders.tmp` is used by the next one; only its age makes it waste.
 PULLED = ".pull-"
+#: Notes of parts whose records `prune` took back and whose folders readers may still need.
+WITHDRAWN = "withdrawn"
 LEFT = "left-"
 #: A file being written beside its place: a dot and `writer_name`.
 _BESIDE = re.compile(r"\.[\w.]+-\d+-\w+")
@@ -55,9 +57,10 @@ def sweep_files(folder: Path) -> int:
 
 
 def _roll_forward(folders: Folders) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Publish the record of every whole part that has none."""
+    """Publish the record of every whole part that has none and whose record was not taken back."""
     done, broken = [], []
     committed = {path.name for path in _names(folders.commits)}
+    committed |= {path.name for path in _names(folders.path / WITHDRAWN)}
     for part in _names(folders.parts):
         if f"{part.name}.json" in committed or not PART_ID.fullmatch(part.name):
             continue
