@@ -235,8 +235,8 @@ def check_folder(path: Path) -> None:
         return
     if stat.S_ISLNK(mode):
         raise StoreDamagedError(
-            f"{path}: a symbolic link; the folders of a store are plain ones. Put the whole store where "
-            f"there is room, and link to it from outside"
+            f"{path}: a symbolic link; inside a store there are none. Put the whole store where there is "
+            f"room, and link to it from outside"
         )
     if not stat.S_ISDIR(mode):
         raise StoreDamagedError(f"{path}: expected a folder")

@@ -110,8 +110,7 @@ class Store:
             with reading(folder):
                 text = read_small(folder / STORE_FILE, MAX_SMALL_BYTES)
                 check_folder(folder / "features")
-                if (folder / CACHE_FOLDER).is_symlink():
-                    check_folder(folder / CACHE_FOLDER)
+                _refuse_links(folder, ("features", CACHE_FOLDER, "quarantine"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UsageError(
                 f"{folder}: not a store; run `mer-store init {folder}` to make one"
@@ -141,6 +140,7 @@ class Store:
         folders = Folders(path)
         for folder in (folders.parts, folders.commits, folders.tmp):
             check_folder(folder)
+        _refuse_links(path, [entry.name for entry in _entries(path)])
         try:
             text = read_small(path / SPEC_FILE, MAX_SMALL_BYTES)
         except FileNotFoundError as error:
@@ -219,6 +219,13 @@ class Store:
         """Remove what dead writers left behind and finish what they had all but committed."""
         n_removed = sum(sweep_files(path) for path in (self.path, self.path / CACHE_FOLDER))
         return sum((sweep(one.path) for one in self.feature_sets()), Swept(n_removed))
+
+
+def _refuse_links(path: Path, names: Sequence[str]) -> None:
+    """Refuse links: what is written or moved there would leave the store."""
+    for name in names:
+        if (path / name).is_symlink():
+            check_folder(path / name)
 
 
 def _folders(path: Path) -> list[Path]:

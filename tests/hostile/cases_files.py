@@ -182,9 +182,14 @@ in_place(commits, OPEN, is_a_link=is_a_link, is_a_file=is_a_file)
 in_place(tmp, OPEN, is_a_link=is_a_link)
 
 
-@case(OPEN)
-def cache_is_a_link(scene):
-    (scene.path / ".cache").symlink_to(scene.guard)
+for _name in (".cache", "quarantine", "features/audio/*/quarantine", "features/audio/*/withdrawn"):
+
+    def _linked(scene, name=_name):
+        top, slash, last = name.rpartition("/")
+        (folder,) = scene.path.glob(top) if slash else [scene.path]
+        (folder / last).symlink_to(scene.guard)
+
+    add(f"{_name.replace('features/audio/*/', 'sets_')}_is_a_link", OPEN, _linked)
 
 
 class Payload:
