@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,6 +148,8 @@ class Proxy:
     def __init__(self, target, plan, seed, spare=lambda request: False):
         assert set(plan) <= set(FAULTS)
         self.target, self.plan, self.spare = target, plan, spare
+        self.delay_s = 0.0
+        """Before every answer."""
         self.counts = Counter()
         self.n_requests = 0
         self.url = ""
@@ -178,6 +180,7 @@ class Proxy:
         self.n_requests += 1
         body = await request.read()
         fault = self._fault(request, body)
+        await asyncio.sleep(self.delay_s)
         if fault in {"reset", "busy", "flip_up"}:
             self.counts[fault] += 1
         if fault == "reset":
@@ -198,7 +201,9 @@ class Proxy:
             allow_redirects=False,
         ) as answer:
             data = await answer.read()
-            return await self._answer(request, answer, data, fault)
+            with suppress(ConnectionError):  # the client was killed
+                return await self._answer(request, answer, data, fault)
+            return web.Response()
 
     async def _answer(self, request, answer, data, fault):
         if fault == "flip" and data:
