@@ -117,8 +117,8 @@ class SpanReader:
             spans = {run: self._span(run, verify=verify) for run, verify in wanted.items()}
             together = merged(spans.values())
             n_bytes = sum(end - begin for begin, end in together)
-            if n_bytes + len(together) * REQUEST_BYTES > self.info.shard_bytes:
-                self._whole(fetch=True)
+            cost = n_bytes + len(together) * REQUEST_BYTES
+            if cost > self.info.shard_bytes and self._whole(fetch=True) is not None:
                 return
             futures = {
                 span: self._batch.requests.submit(self._array.read, *span) for span in together
