@@ -11,7 +11,8 @@ from threading import Barrier
 from mer_store.remote.address import Address
 from mer_store.remote.bucket import Bucket
 from mer_store.remote.doctor import BrokenPromiseError, Diagnosis, Trial, attempt, expect
-from mer_store.remote.layout import INDEX_FILE, MAX_INDEX_BYTES, MAX_SMALL_BYTES, STORE_FILE
+from mer_store.remote.layout import INDEX_FILE, MAX_INDEX_BYTES, STORE_FILE
+from mer_store.store.layout import MAX_SMALL_BYTES
 
 #: Bytes of the object that ranges are tried on, and pieces of the one that is written in parts.
 N_BYTES, PIECE_BYTES, N_PIECES = 100_000, 8 << 20, 5

@@ -13,7 +13,6 @@ from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.remote.address import Address
 from mer_store.remote.layout import (
     INDEX_FILE,
-    MAX_SMALL_BYTES,
     STORE_FILE,
     SetKey,
     commit_path,
@@ -27,6 +26,7 @@ from mer_store.remote.side import LocalSide, RemoteSide, Side, checked_spec
 from mer_store.remote.subset import Subset
 from mer_store.spec import Spec
 from mer_store.store.commit import file_facts
+from mer_store.store.layout import MAX_SMALL_BYTES
 
 #: Records are committed after so many parts, so that an interrupted push loses few.
 N_PARTS_A_COMMIT = 25

@@ -16,11 +16,10 @@ from mer_store.spec import MODALITIES
 from mer_store.store.commit import GROUP_FILE
 from mer_store.store.layout import FORMAT, PART_ID, SPEC_FILE, STORE_FILE, is_safe_name
 from mer_store.store.record import CommitRecord
+from mer_store.strict_json import parse
 
 INDEX_FILE = "index.json"
-#: Sizes that no honest file of its kind has.
-MAX_SMALL_BYTES = 1 << 20
-MAX_RECORD_BYTES = 1 << 28
+#: 40 bytes a part: a size that no honest list has.
 MAX_INDEX_BYTES = 1 << 28
 N_DIGITS = 16
 
@@ -94,7 +93,7 @@ def read_index(text: bytes, where: str) -> Listing:
         It is something else.
     """
     try:
-        values: Any = json.loads(text)
+        values: Any = parse(text)
         if values["format"] != FORMAT:
             raise ValueError(f"format {values['format']!r}")
         listing: Listing = {}
@@ -103,7 +102,7 @@ def read_index(text: bytes, where: str) -> Listing:
             if not is_set_key(*key) or not all(map(is_part_id, entry["parts"])):
                 raise ValueError(f"an entry {str(key)[:80]}")
             listing[key] = frozenset(entry["parts"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreDamagedError(f"{where}: not an index of a store: {error}") from error
     return listing
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.remote.address import Address, hide_secrets
-from mer_store.store.layout import writing
+from mer_store.store.layout import MAX_SMALL_BYTES, read_small, writing
+from mer_store.strict_json import parse
 
 REMOTES_FILE = "remotes.json"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -23,7 +24,7 @@ def read_remotes(store: Path) -> dict[str, str]:
     """
     path = store / REMOTES_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse(read_small(path, MAX_SMALL_BYTES))
     except FileNotFoundError:
         return {}
     except ValueError as error:

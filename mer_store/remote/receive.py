@@ -15,10 +15,18 @@ from mer_store.remote.meter import Meter
 from mer_store.remote.subset import inner_record, known_texts
 from mer_store.store.commit import GROUP_FILE, publish, writer_name
 from mer_store.store.finite import fits
-from mer_store.store.layout import Folders, make_folder, write_file, writing
+from mer_store.store.layout import (
+    MAX_RECORD_BYTES,
+    Folders,
+    make_folder,
+    read_small,
+    write_file,
+    writing,
+)
 from mer_store.store.part_files import OFFSETS
 from mer_store.store.record import CommitRecord
 from mer_store.store.shard_reader import ChunkDamaged, ShardReader
+from mer_store.store.shared import keep_private
 from mer_store.store.sweep import LEFT, PULLED, is_at_work
 
 
@@ -90,6 +98,7 @@ class Receiver:
             left = [path for path in sorted(tmp.glob(f"*{suffix}")) if not is_at_work(path)]
             if not any(_moved(path, staged) for path in left):
                 make_folder(staged)
+                keep_private(staged)
         try:
             yield staged
         finally:
@@ -105,7 +114,7 @@ class Receiver:
         """Check what digests do not: that the part describes itself as its record does, and its values."""
         where = f"{self._label}: part {record.part_id}"
         try:
-            text = (staged / GROUP_FILE).read_bytes()
+            text = read_small(staged / GROUP_FILE, MAX_RECORD_BYTES)
             if inner_record(text, where) != record:
                 raise StoreDamagedError(f"{where}: its {GROUP_FILE} describes another part")
             for name, info in record.arrays.items():

@@ -12,8 +12,6 @@ from mer_store.remote.bucket import Bucket
 from mer_store.remote.layout import (
     INDEX_FILE,
     MAX_INDEX_BYTES,
-    MAX_RECORD_BYTES,
-    MAX_SMALL_BYTES,
     STORE_FILE,
     Listing,
     SetKey,
@@ -28,7 +26,14 @@ from mer_store.remote.layout import (
 )
 from mer_store.spec import Spec
 from mer_store.store.commit import read_record
-from mer_store.store.layout import Folders, open_inside, reading
+from mer_store.store.layout import (
+    MAX_RECORD_BYTES,
+    MAX_SMALL_BYTES,
+    Folders,
+    open_inside,
+    read_small,
+    reading,
+)
 from mer_store.store.record import CommitRecord
 from mer_store.store.store import Store
 
@@ -83,7 +88,7 @@ class LocalSide:
         """Return a feature set's spec."""
         path = self._folders(key).spec
         with reading(path):
-            return checked_spec(path.read_bytes(), key, str(path))
+            return checked_spec(read_small(path, MAX_SMALL_BYTES), key, str(path))
 
     def record(self, key: SetKey, part_id: str) -> CommitRecord:
         """Return a part's commit record, checked."""

@@ -1,6 +1,5 @@
 """A part made of some layers of another: the same files, a record of its own."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, with_group_file
 from mer_store.store.metadata import array_metadata, member_metadata, part_metadata, to_text
 from mer_store.store.record import CommitRecord, FileFacts, part_id
 from mer_store.store.shard import ArrayInfo, crc_bytes, shard_index, shard_path
+from mer_store.strict_json import parse
 
 #: Key in a record's versions: the part whose layers these are.
 SUBSET_OF = "mer-store.subset-of"
@@ -89,7 +89,7 @@ def known_texts(record: CommitRecord) -> dict[str, bytes]:
 
 def inner_record(text: bytes, where: str) -> CommitRecord:
     """Return the record that a part's ``zarr.json`` holds, with that file itself added."""
-    values = json.loads(text)["attributes"][ATTRIBUTE]
+    values = parse(text)["attributes"][ATTRIBUTE]
     return with_group_file(CommitRecord.from_values(values, where), text)
 
 
