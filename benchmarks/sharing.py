@@ -1,9 +1,9 @@
 """Sharing: push and pull against rclone, pieces read in place, planning a merge, ranges against whole files.
 
-Two S3 servers of this machine stand in for a bucket: moto, and rclone's own. In each round `rclone copy` moves
-the same files through the same server; 1.0 is its time. What we do more: every byte is hashed, checked against
-its record and synced to the disk; so a pull is also compared with rclone and a sync of what it wrote. Loopback
-has no latency and shares the cores with the server, so ratios, not seconds, mean something.
+Two S3 servers of this machine stand in for a bucket: moto, and rclone's own. In each round `rclone copy`
+moves the same files through the same server; 1.0 is its time. What we do more: every byte is hashed, checked
+against its record and synced to the disk; so a pull is also compared with rclone and a sync of what it wrote.
+Loopback has no latency and shares the cores with the server: ratios, not seconds, mean something.
 
     python benchmarks/sharing.py                         0.2 GB, about three minutes
     python benchmarks/sharing.py --gb 2 --rounds 5
@@ -149,8 +149,8 @@ def against_rclone(server: S3Server, store: Store, folder: Path, rounds: int) ->
         ratios = [ours / theirs for ours, theirs in pairs]
         ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
         print(
-            f"  {verb:12} {n_bytes / 1e9:.2f} GB through {server.name:7} {ours:6.2f} s, rclone {theirs:6.2f} s, "
-            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}), "
+            f"  {verb:12} {n_bytes / 1e9:.2f} GB through {server.name:7} {ours:6.2f} s, "
+            f"rclone {theirs:6.2f} s, ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}), "
             f"target {TARGET_RATIO}"
         )
 
