@@ -150,8 +150,8 @@ def against_rclone(server: S3Server, store: Store, folder: Path, rounds: int) ->
         ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
         print(
             f"  {verb:12} {n_bytes / 1e9:.2f} GB through {server.name:7} {ours:6.2f} s, "
-            f"rclone {theirs:6.2f} s, ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}), "
-            f"target {TARGET_RATIO}"
+            f"rclone {theirs:6.2f} s, ratio {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f}-{max(ratios):.2f}), target {TARGET_RATIO}"
         )
 
 
