@@ -122,17 +122,23 @@ class Plan:
         return {key: np.array(group) for key, group in groups.items()}
 
     def _cut(self, attempt: int, group: Group, rows: Rows) -> Iterator[Unit]:
-        """Cut rows, in the order of clip ids, into parts."""
-        index, answers = self.index, self._answers
-        ids = index.ids(answers.clip[rows])
-        order = np.argsort(ids)
-        layers = tuple(index.layers[number] for number in group[0])
-        tables = tuple(index.names[number] for number in group[1])
-        for start in range(0, len(rows), self._part_clips):
-            at = order[start : start + self._part_clips]
-            name = part_id(self._fingerprint, ids[at].tolist(), layers, attempt)
-            sources = tuple(np.unique(answers.part[rows[at]]).tolist())
-            yield Unit(name, attempt, layers, tables, rows[at], sources)
+        """Cut rows, in the order of clip ids, into parts; a clip's rows, where several, into several."""
+        ids = self.index.ids(self._answers.clip[rows])
+        order = np.argsort(ids, kind="stable")
+        _, first, n_rows = np.unique(ids[order], return_index=True, return_counts=True)
+        turn = np.arange(len(rows)) - np.repeat(first, n_rows)
+        for number in range(n_rows.max()):
+            own = order[turn == number]
+            for start in range(0, len(own), self._part_clips):
+                at = own[start : start + self._part_clips]
+                yield self._unit(attempt, group, rows[at], ids[at].tolist())
+
+    def _unit(self, attempt: int, group: Group, rows: Rows, clip_ids: list[str]) -> Unit:
+        layers = tuple(self.index.layers[number] for number in group[0])
+        tables = tuple(self.index.names[number] for number in group[1])
+        name = part_id(self._fingerprint, clip_ids, layers, attempt)
+        sources = tuple(np.unique(self._answers.part[rows]).tolist())
+        return Unit(name, attempt, layers, tables, rows, sources)
 
 
 def _schema(info: PartInfo) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
