@@ -14,6 +14,7 @@ ORDER = (
     "text_model.py",
     "extract_audio.py",
     "loading.py",
+    "verify.py",
     "fusion_launch.py",
 )
 
