@@ -21,6 +21,7 @@ from mer_store.store.layout import (
     sync_folder,
     write_file,
 )
+from mer_store.store.metadata import member_metadata, part_metadata, to_text
 from mer_store.store.record import CommitRecord, FileFacts
 from mer_store.store.shared import keep_private, seal
 from mer_store.strict_json import parse
@@ -162,6 +163,29 @@ def read_record(folders: Folders, part_id: str) -> CommitRecord | None:
     if record.part_id != part_id:
         raise StoreDamagedError(f"{path}: the record is of part {record.part_id}")
     return record
+
+
+def contradiction(folders: Folders, record: CommitRecord) -> str | None:
+    """Say how a record differs from the one in its part's own ``zarr.json``; None where it does not.
+
+    That file's text follows from the record, and its digest is in the record: mostly it need not be read.
+    """
+    if record.expected_part_id() != record.part_id:
+        return "it is named for other work than it holds"
+    facts = record.files.get(GROUP_FILE)
+    if facts is None:
+        return f"it does not name {GROUP_FILE}"
+    files = {path: other for path, other in record.files.items() if path != GROUP_FILE}
+    attributes = {ATTRIBUTE: replace(record, files=files).to_values()}
+    if FileFacts.of(to_text(part_metadata(member_metadata(record.arrays), attributes))) == facts:
+        return None
+    try:  # written by another program or version
+        text = read_small(folders.part(record.part_id), MAX_RECORD_BYTES, GROUP_FILE)
+        values = parse(text)["attributes"][ATTRIBUTE]
+        inner = with_group_file(CommitRecord.from_values(values, where=GROUP_FILE), text)
+    except (OSError, ValueError, KeyError, TypeError, StoreDamagedError):
+        inner = None
+    return None if inner == record else f"it says otherwise than the part's own {GROUP_FILE}"
 
 
 def derive_record(part: Path) -> CommitRecord:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.layers import Layer
 from mer_store.spec import Spec
 from mer_store.store.asked import ClipIds
-from mer_store.store.commit import read_record
+from mer_store.store.commit import contradiction, read_record
 from mer_store.store.index import Index
 from mer_store.store.index_file import Signatures, load_index, save_index
 from mer_store.store.layout import CACHE_FOLDER, PART_ID, Folders, reading
@@ -23,6 +24,13 @@ from mer_store.store.part_reader import OpenArray
 from mer_store.store.reader import Reader
 from mer_store.store.record import CommitRecord, misfit
 from mer_store.store.tables import read_table
+
+
+_N_LOOKS = 5
+
+
+class _VanishedError(StoreDamagedError):
+    """A record that was listed is not there any more."""
 
 
 class FeatureSet:
@@ -111,10 +119,10 @@ class FeatureSet:
         record = read_record(self._folders, part_id)
         where = self._folders.commit(part_id)
         if record is None:
-            raise StoreDamagedError(
+            raise _VanishedError(
                 f"{where}: vanished while the store was read; run the command again"
             )
-        if problem := misfit(record, self.spec):
+        if problem := misfit(record, self.spec) or contradiction(self._folders, record):
             raise StoreDamagedError(f"{where}: {problem}")
         return record
 
@@ -134,6 +142,13 @@ class FeatureSet:
         return self._loaded
 
     def _find_index(self) -> Index:
+        """Look at what is committed; again where parts were removed meanwhile."""
+        for _ in range(_N_LOOKS - 1):
+            with suppress(_VanishedError):
+                return self._index_now()
+        return self._index_now()
+
+    def _index_now(self) -> Index:
         """Return the index of what is committed now, extending the one on disk by what is new."""
         name = f"{self.spec.modality}-{self.name}.{os.geteuid()}.index"
         place = self.path.parents[2] / CACHE_FOLDER / name

@@ -43,7 +43,8 @@ def sweep(feature_set_path: Path) -> Swept:
     """Sweep one feature set. Nothing that is committed is touched."""
     folders = Folders(feature_set_path)
     with reading(feature_set_path), writing(feature_set_path):
-        n_removed = sum(sweep_files(path) for path in (folders.path, folders.commits))
+        dotted = (folders.path, folders.commits, folders.path / WITHDRAWN)
+        n_removed = sum(sweep_files(path) for path in dotted)
         done, broken = _roll_forward(folders)
         n_removed += sum(_remove(path) for path in _names(folders.tmp) if _is_dead(path, folders))
     return Swept(n_removed, done, broken)

@@ -93,7 +93,7 @@ class Sweep:
         """Make the stores, run the command undisturbed; return how many calls of each group it makes."""
         self._template.mkdir(parents=True)
         _told(in_child(self._prepared))
-        self.before = self._state(self._template)
+        self.before = self._state(self._template, self.scenario.damaged)
         calm = copy_world(self._template, self._base / "calm")
         counts = _told(in_child(lambda: self._counted(calm)))
         self.after = self._state(calm)
@@ -103,10 +103,12 @@ class Sweep:
         tempfile.tempdir = str(self._template)
         self.scenario.prepare(self._template)
 
-    def _state(self, world):
+    def _state(self, world, damaged=None):
         """Return snapshots of all stores and objects of a world; raises where something is wrong."""
         protocol = self.scenario.remote
-        stores = {name: snapshot(world / name) for name in (STORES[:1] if protocol else STORES)}
+        stores = {
+            name: snapshot(world / name, damaged) for name in (STORES[:1] if protocol else STORES)
+        }
         return stores, objects(url(world, protocol)) if protocol else {}
 
     def _counted(self, world):
@@ -153,7 +155,7 @@ class Sweep:
     def _check(self, world, *, done):
         """Check what is there after a fault; run the command again; check that all is as if undisturbed."""
         tempfile.tempdir = str(world / "scratch")
-        stores, there = self._state(world)
+        stores, there = self._state(world, self.scenario.damaged)
         for name, now in stores.items():
             _require(
                 not lost(self.before[0][name], now), f"lost: {lost(self.before[0][name], now)}"
@@ -161,7 +163,7 @@ class Sweep:
             _require(not lost(now, self.after[0][name]), "visible, and not meant to be")
         _require(self.before[1].items() <= there.items(), "lost on the remote")
         _require(there.items() <= self.after[1].items(), "visible on the remote, not meant to be")
-        if done:
+        if done and not self.scenario.damaged:
             _require((stores, there) == self.after, "done, it says, and is not")
         self.scenario.act(world)
         _require(self._state(world) == self.after, "another result when run again")
@@ -246,6 +248,7 @@ def main():
     told = {}
     for name in chosen.names or SCENARIOS:
         base = tempfile.mkdtemp(prefix="faults-", dir=chosen.folder)
+        print(name, file=sys.stderr)
         told[name] = vars(run(name, base, chosen.limit, chosen.seed, chosen.jobs))
         if not chosen.keep:
             with contextlib.suppress(OSError):

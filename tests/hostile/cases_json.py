@@ -153,7 +153,7 @@ for _what, _values in VALUES.items():
     add(f"record_{_what}", READ, lambda scene, values=_values: scene.say(**values))
 
 
-@case(VERIFY, keeps_values=False)
+@case(READ)
 def record_named_for_other_work(scene):
     """Its clips are not those that its name is made of."""
     scene.say("ledger", 6, clip_id="nobody")
