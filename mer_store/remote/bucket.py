@@ -257,4 +257,4 @@ def _options(protocol: str) -> dict[str, Any]:
 
 
 def _write_options(protocol: str) -> dict[str, Any]:
-    return {"block_size": 32 * 2**20} if protocol in ("s3", "gs", "gcs") else {}
+    return {"block_size": 8 * 2**20} if protocol in ("s3", "gs", "gcs") else {}

@@ -303,6 +303,20 @@ def test_the_command_says_what_failed_and_exits_with_1(tmp_path, two_parts):
     assert part_id in facts["problems"][0]
 
 
+def test_who_has_a_part_mends_it_there(tmp_path, two_parts):
+    store, bucket, names = two_parts.store, two_parts.bucket, two_parts.names
+    name = next(name for name in names if name.endswith("/18/c/0/0"))
+    data = bucket.get(name, 1 << 24)
+    bucket.overwrite(name, _flip(data))
+    push(store, bucket.address.url)  # it is there, by its name
+    assert bucket.get(name, 1 << 24) != data
+    words = ["push", bucket.address.url, "--store", str(store.path), "--again"]
+    result = CliRunner().invoke(cli, words, standalone_mode=False)
+    assert result.exception is None, result.output
+    assert bucket.get(name, 1 << 24) == data
+    assert pull(Store.create(tmp_path / "b"), bucket.address.url).n_parts == 2
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(UsageError, match="no store there"):
         pull(Store.create(tmp_path / "b"), f"memory://{tmp_path.name}")
