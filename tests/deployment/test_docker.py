@@ -22,8 +22,6 @@ SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.IGNO
 
 def test_hadolint_finds_nothing():
     hadolint = Path(sys.executable).with_name("hadolint")
-    if not hadolint.exists():
-        pytest.skip("no hadolint: its wheel is for Linux on x86-64")
     result = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, "")
 
