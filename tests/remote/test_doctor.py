@@ -47,6 +47,7 @@ def broken(found):
 def test_two_s3_servers_are_told_apart(s3):
     found = told(f"{s3.url}/team")
     assert found.verdict == "safe: push and pull by any number of members at once"
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(found)
     assert len(found.kept) == 12
     conditional = "conditional writes have one winner"
     assert broken(found) == ([] if s3.name == "moto" else [conditional])
@@ -54,13 +55,13 @@ def test_two_s3_servers_are_told_apart(s3):
     assert not bucket_at(s3.url).sizes("")  # nothing stays
 
 
-def test_what_is_there_is_untouched(moto_bucket, tmp_path):
-    push(make_store(tmp_path / "a", parts=1), moto_bucket.url)
-    before = bucket_at(moto_bucket.url).sizes("")
-    words = ask(moto_bucket.url)
-    assert bucket_at(moto_bucket.url).sizes("") == before
+def test_what_is_there_is_untouched(tmp_path):
+    url = f"memory://{tmp_path.name}"
+    push(make_store(tmp_path / "a", parts=1), url)
+    before = bucket_at(url).sizes("")
+    words = ask(url)
+    assert bucket_at(url).sizes("") == before
     assert "ok        pieces of objects can be read: front, middle and end are exact\n" in words
-    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in words
 
 
 def test_a_bucket_that_is_not_there(moto_bucket):

@@ -87,13 +87,13 @@ def _records(store):
     return {record.part_id: record.to_json() for record in records}
 
 
-def test_five_at_once_with_parts_of_their_own(s3, tmp_path):
+def test_five_at_once_with_parts_of_their_own(moto_bucket, tmp_path):
     stores = [make_store(tmp_path / str(n), parts=1, first=10 * n) for n in range(5)]
     with ThreadPoolExecutor(5) as pool:
-        for moved in pool.map(lambda store: push(store, s3.url), stores):
+        for moved in pool.map(lambda store: push(store, moto_bucket.url), stores):
             assert moved.problems == ()
     third = Store.create(tmp_path / "c")
-    assert pull(third, s3.url).n_parts == 5
+    assert pull(third, moto_bucket.url).n_parts == 5
     assert clean(third)
 
 
