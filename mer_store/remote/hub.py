@@ -114,10 +114,12 @@ class HubSender(Sender):
         self.meter.clips(len(record.ledger))
 
     def finish(self) -> None:
-        """Commit the records that wait, then the list of all parts."""
+        """Commit the records that wait, then the list of all parts, where it is not right."""
         self._commit_records()
-        listing = RemoteSide(self.bucket).listing()
-        self._commit([(INDEX_FILE, index_text(listing))], "List of parts")
+        side = RemoteSide(self.bucket)
+        right = index_text(side.listing())
+        if right != side.index():
+            self._commit([(INDEX_FILE, right)], "List of parts")
 
     def _commit_records(self) -> None:
         with self._lock:

@@ -132,6 +132,12 @@ class Sender:
         self.bucket.tried(lambda: self.bucket.put(place, pieces()), place)
 
     def finish(self) -> None:
-        """Write anew the list of all parts, for those who cannot list."""
-        listing = RemoteSide(self.bucket).listing()
-        self.bucket.overwrite(INDEX_FILE, index_text(listing))
+        """Write anew the list of all parts, for those who cannot list, where it is not right.
+
+        Another push may write an older list over it: whoever writes looks once more.
+        """
+        side = RemoteSide(self.bucket)
+        there = side.index()
+        while (right := index_text(side.listing())) != there:
+            self.bucket.overwrite(INDEX_FILE, right)
+            there = right

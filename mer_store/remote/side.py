@@ -165,6 +165,13 @@ class RemoteSide:
                     listing[modality, name] = self.part_ids((modality, name))
         return listing
 
+    def index(self) -> bytes:
+        """Return the text of the index object, empty where there is none."""
+        try:
+            return self.bucket.get(INDEX_FILE, MAX_INDEX_BYTES)
+        except FileNotFoundError:
+            return b""
+
     def part_ids(self, key: SetKey) -> frozenset[str]:
         """Return the parts of one feature set that are committed now."""
         names = self.bucket.names(commits_folder(key))

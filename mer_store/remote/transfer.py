@@ -171,8 +171,7 @@ class Transfer:
             sender.send(step.key, subset, source)
 
         moved = self._run(plan, move)
-        if plan.steps:
-            sender.finish()
+        sender.finish()  # with nothing to move, too: a push that was killed may have left it undone
         return moved
 
     def _run(self, plan: Plan, move: Callable[[Step], None]) -> Moved:

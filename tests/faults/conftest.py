@@ -1,7 +1,9 @@
 """A sample of faults; all of them where ``MER_STORE_LONG_FAULTS`` is set (``make test-faults``)."""
 
 import pytest
+from faults.disks import PROTOCOLS
 from faults.length import LONG
+from fsspec.registry import _registry
 
 TITLE = "faults: calls, points tried and fired, violations"
 
@@ -12,6 +14,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not LONG and item.get_closest_marker("faults_long"):
             item.add_marker(skip)
+
+
+@pytest.fixture
+def disks(monkeypatch):
+    """Let ``memory://`` and ``ssh://`` lead to folders, as `faults.disks` says."""
+    for protocol, kind in PROTOCOLS.items():
+        monkeypatch.setitem(_registry, protocol, kind)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -68,8 +68,10 @@ class Upload(io.BytesIO):
             beside.replace(self._place)
 
 
+PROTOCOLS = {protocol: kind for kind in (Host, Objects) for protocol in kind.protocol}
+
+
 def install():
-    """Have fsspec use these."""
-    for kind in (Host, Objects):
-        for protocol in kind.protocol:
-            fsspec.register_implementation(protocol, kind, clobber=True)
+    """Have fsspec use these, in a process of one's own."""
+    for protocol, kind in PROTOCOLS.items():
+        fsspec.register_implementation(protocol, kind, clobber=True)

@@ -21,7 +21,7 @@ from random import Random
 from faults import disks
 from faults.injector import KILLED, KINDS, Injector
 from faults.scenarios import SCENARIOS, scenario, url
-from faults.world import copy_world, litter, lost, objects, snapshot
+from faults.world import copy_world, indexed, litter, lost, objects, snapshot
 
 from mer_store.errors import MerStoreError
 from mer_store.remote import trying
@@ -167,6 +167,11 @@ class Sweep:
             _require((stores, there) == self.after, "done, it says, and is not")
         self.scenario.act(world)
         _require(self._state(world) == self.after, "another result when run again")
+        if self.after[1]:
+            listed = indexed(url(world, self.scenario.remote))
+            _require(
+                listed == {part_id for _, part_id in self.after[1]}, "the index object is not right"
+            )
         for name in stores:
             if self.after[0][name] is not None:
                 swept = Store.open(world / name).sweep()
@@ -248,8 +253,9 @@ def main():
     told = {}
     for name in chosen.names or SCENARIOS:
         base = tempfile.mkdtemp(prefix="faults-", dir=chosen.folder)
-        print(name, file=sys.stderr)
         told[name] = vars(run(name, base, chosen.limit, chosen.seed, chosen.jobs))
+        counts = {key: value for key, value in told[name].items() if key != "violations"}
+        print(f"{name}: {counts}, violations: {len(told[name]['violations'])}", file=sys.stderr)
         if not chosen.keep:
             with contextlib.suppress(OSError):
                 shutil.rmtree(base)

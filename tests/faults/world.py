@@ -10,7 +10,7 @@ from part_factory import make_spec, ok_clip, values_of
 
 from mer_store.remote.address import Address
 from mer_store.remote.bucket import Bucket
-from mer_store.remote.layout import data_folder
+from mer_store.remote.layout import INDEX_FILE, data_folder, read_index
 from mer_store.remote.side import RemoteSide
 from mer_store.store.layout import PART_ID
 from mer_store.store.record import part_id
@@ -28,10 +28,10 @@ PARTS = {
 SPEC = make_spec()
 
 
-def write(store, letter, spec=SPEC, layers=LAYERS, attempt=0):
+def write(store, letter, spec=SPEC, layers=LAYERS, attempt=0, versions=None):
     """Commit one of `PARTS`."""
     feature_set = Store.create(store).ensure(spec)
-    with PartWriter(feature_set, layers, attempt) as writer:
+    with PartWriter(feature_set, layers, attempt, versions) as writer:
         for clip_id, n_rows in PARTS[letter].items():
             if n_rows is None:
                 writer.add(ClipRows(clip_id, "failed", "truncated: no frames", f"d-{clip_id}"))
@@ -140,6 +140,12 @@ def objects(url):
                     raise AssertionError(f"{url}: part {named}, {path}: visible and wrong")
             found[key[1], named] = hashlib.sha256(record.to_json().encode()).hexdigest()
     return found
+
+
+def indexed(url):
+    """Return the ids of the parts that the index object of a remote lists."""
+    index = read_index(Bucket(Address.parse(url)).get(INDEX_FILE, 1 << 20), url)
+    return {name for names in index.values() for name in names}
 
 
 def copy_world(template, to):
