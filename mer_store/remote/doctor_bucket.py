@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from mer_store.store.layout import MAX_SMALL_BYTES
 #: Bytes of the object that ranges are tried on, and pieces of the one that is written in parts.
 N_BYTES, PIECE_BYTES, N_PIECES = 100_000, 8 << 20, 5
 N_AT_ONCE = 8
+N_CLEANINGS, CLEANING_WAIT_S = 4, 0.5
 SETTINGS = {
     "s3": "keys come from AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; a server that is not "
     "Amazon's is named by AWS_ENDPOINT_URL (or endpoint_url in ~/.aws/config, or FSSPEC_S3_ENDPOINT_URL)",
@@ -118,11 +120,22 @@ def _scratch(bucket: Bucket) -> Iterator[Bucket]:
     try:
         yield own
     finally:
-        with suppress(Exception):
-            own.fs.rm(own.root, recursive=True)
-        with suppress(Exception):
-            for name in own.sizes(""):
+        with suppress(Exception):  # where even that fails, what was found matters more
+            _empty(own)
+
+
+def _empty(own: Bucket) -> None:
+    """Remove all objects, and the folders that some remotes keep."""
+    for number in range(N_CLEANINGS):
+        names = own.sizes("")
+        if not names:
+            break
+        time.sleep(CLEANING_WAIT_S * number)  # what was broken off may go by itself meanwhile
+        for name in names:
+            with suppress(Exception):
                 own.remove(name)
+    with suppress(Exception):
+        own.fs.rm(own.root, recursive=True)
 
 
 def _examine_writing(bucket: Bucket) -> Diagnosis:

@@ -93,7 +93,8 @@ class Sender:
                     )
                 )
         settle(sending)
-        self.bucket.put_new(commit_path(key, record.part_id), record.to_json().encode())
+        put = self.bucket.overwrite if self.again else self.bucket.put_new
+        put(commit_path(key, record.part_id), record.to_json().encode())
         self.meter.clips(len(record.ledger))
 
     def _send_file(

@@ -308,6 +308,7 @@ def test_who_has_a_part_mends_it_there(tmp_path, two_parts):
     name = next(name for name in names if name.endswith("/18/c/0/0"))
     data = bucket.get(name, 1 << 24)
     bucket.overwrite(name, _flip(data))
+    bucket.overwrite(_record(names), b"{")
     push(store, bucket.address.url)  # it is there, by its name
     assert bucket.get(name, 1 << 24) != data
     words = ["push", bucket.address.url, "--store", str(store.path), "--again"]
