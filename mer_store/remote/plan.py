@@ -163,7 +163,8 @@ def _cut(
     notes: list[str],
 ) -> Iterable[Step]:
     """Yield what is wanted of each part and not here."""
-    wanted = selection.layers_among(records, f"{side.label}: {key[0]}/{key[1]}")
+    here = own.layers if own is not None else ()
+    wanted = selection.layers_among(records, f"{side.label}: {key[0]}/{key[1]}", here)
     n_whole = n_picked = 0
     for record in records:
         clip_ids = selection.clips_of(record)

@@ -36,15 +36,17 @@ class Selection:
         """Whether only a piece of a part may be wanted."""
         return self.layers is not None or self.clip_ids is not None
 
-    def layers_among(self, records: Iterable[CommitRecord], where: str) -> frozenset[Layer]:
-        """Return the layers wanted, of those that any of `records` holds.
+    def layers_among(
+        self, records: Iterable[CommitRecord], where: str, here: Iterable[Layer] = ()
+    ) -> frozenset[Layer]:
+        """Return the layers wanted, of those that any of `records` holds or that are `here` already.
 
         Raises
         ------
         UsageError
-            A layer is asked for that none of them holds.
+            A layer is asked for that is neither.
         """
-        held = {layer for record in records for layer in record.layers}
+        held = {layer for record in records for layer in record.layers} | set(here)
         if self.layers is None:
             return frozenset(held)
         ordered = sorted(held, key=lambda layer: (isinstance(layer, str), layer))

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def disks(monkeypatch):
-    """Let ``memory://`` and ``ssh://`` lead to folders, as `faults.disks` says."""
+    """Let ``gs://`` and ``ssh://`` lead to folders, as `faults.disks` says."""
     for protocol, kind in PROTOCOLS.items():
         monkeypatch.setitem(_registry, protocol, kind)
 

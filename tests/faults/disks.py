@@ -1,10 +1,9 @@
 """Remotes of two kinds, kept on disk so that they outlive a process that is killed.
 
-`install` makes the URLs ``memory://`` (objects that appear whole, as in a bucket) and ``ssh://`` (files that
+`install` makes the URLs ``gs://`` (objects that appear whole, as in a bucket) and ``ssh://`` (files that
 are written in place, as on a host) lead to folders.
 """
 
-import io
 import os
 import secrets
 import tempfile
@@ -26,26 +25,32 @@ class Host(LocalFileSystem):
 class Objects(LocalFileSystem):
     """Objects of a bucket: each appears whole when its upload is closed."""
 
-    protocol = ("memory",)
+    protocol = ("gs", "gcs")
 
     def _open(self, path, mode="rb", **options):
         place = Path(self._strip_protocol(path))
         return place.open(mode) if mode == "rb" else Upload(place, exclusive="x" in mode)
 
 
-class Upload(io.BytesIO):
-    """An object on its way."""
+class Upload:
+    """An object on its way, as the clients of buckets have it."""
 
     def __init__(self, place, *, exclusive):
-        super().__init__()
         if exclusive and place.exists():
             raise FileExistsError(str(place))
-        self._place, self._exclusive, self._is_dropped = place, exclusive, False
+        self._place, self._exclusive, self._pieces = place, exclusive, []
+        self.closed = False
+
+    def write(self, data):
+        self._pieces.append(bytes(data))
+        return len(data)
 
     def discard(self):
         """Forget what was sent."""
-        self._is_dropped = True
-        super().close()
+        self.closed = True
+
+    def __enter__(self):
+        return self
 
     def __exit__(self, kind, error, traceback):
         if kind is not None:
@@ -54,12 +59,11 @@ class Upload(io.BytesIO):
 
     def close(self):
         """Let the object appear."""
-        if super().closed or self._is_dropped:
+        if self.closed:
             return
-        data = self.getvalue()
-        super().close()
+        self.closed = True
         beside = Path(tempfile.gettempdir()) / secrets.token_hex(8)
-        beside.write_bytes(data)
+        beside.write_bytes(b"".join(self._pieces))
         self._place.parent.mkdir(parents=True, exist_ok=True)
         if self._exclusive:
             os.link(beside, self._place)

@@ -8,18 +8,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from faults.length import LIMIT_S, LONG
+from faults.length import LIMIT_S, LONG, fast_folder
 from faults.scenarios import CARELESS, SCENARIOS
 
 pytestmark = pytest.mark.timeout(LIMIT_S)
 TESTS = Path(__file__).parents[1]
 N_SAMPLED = 8
-
-
-def fast_folder():
-    """Return a folder in memory, where there is one: thousands of small files are made and removed."""
-    memory = Path("/dev/shm")
-    return memory if os.access(memory, os.W_OK) else Path(tempfile.gettempdir())
 
 
 def try_points(names, limit, n_jobs=1):

@@ -88,7 +88,7 @@ def test_pushers_into_a_folder(tmp_path, seed):
     holds(there, "ABC")
 
 
-@pytest.mark.parametrize("protocol", ["memory", "ssh"])
+@pytest.mark.parametrize("protocol", ["gs", "ssh"])
 def test_pushers_into_a_remote(tmp_path, seed, protocol):
     one, two = two_stores(tmp_path)
     url = f"{protocol}://{tmp_path / 'there'}"
