@@ -72,7 +72,7 @@ table2: $(READY) $(PLANTED_CORPUS) $(PLANTED_ADAPTED)  ## the paper's Table 2: t
 test: $(READY)  ## run the tests on all cores
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-test-faults: $(READY)  ## disturb every command at every call, flip every byte: half an hour, and a table of counts
+test-faults: $(READY)  ## disturb every command at every call, flip every byte: an hour, and a table of counts
 	MER_STORE_LONG_FAULTS=1 $(BIN)/python -m pytest -n auto --dist load tests/faults
 
 test-pyfeat:  ## run the py-feat face recipe with random weights, in an environment of its own
