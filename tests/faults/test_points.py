@@ -13,7 +13,7 @@ from faults.scenarios import CARELESS, SCENARIOS
 
 pytestmark = pytest.mark.timeout(LIMIT_S)
 TESTS = Path(__file__).parents[1]
-N_SAMPLED = 8
+N_SAMPLED = 6
 
 
 def try_points(names, limit, n_jobs=1):
