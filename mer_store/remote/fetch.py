@@ -96,7 +96,9 @@ class Fetcher:
         waiting: list[Future[bytes]] = []
         try:
             for number in range(len(spans)):
-                while len(waiting) < N_AHEAD and number + len(waiting) < len(spans):
+                # The first alone: some servers hash a file whole before they send a first piece of it.
+                n_ahead = N_AHEAD if number else 1
+                while len(waiting) < n_ahead and number + len(waiting) < len(spans):
                     span = spans[number + len(waiting)]
                     waiting.append(
                         self.requests.submit(self.side.read, self.key, source, path, *span)
