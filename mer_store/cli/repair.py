@@ -14,14 +14,21 @@ from mer_store.layers import describe_layers
 
 if TYPE_CHECKING:
     from mer_store.store.repair import Lost, Moved
+    from mer_store.store.store import Store
 
 
 @click.command()
 @click.option("--deep", is_flag=True, help="Look at every value, as verify --deep does.")
 @click.option("--dry-run", is_flag=True, help="Say what would be moved.")
+@click.option(
+    "--from",
+    "remote",
+    metavar="REMOTE",
+    help="Pull what was lost from there: a name, folder or URL.",
+)
 @store_option
 @json_option
-def repair(store: str, *, deep: bool, dry_run: bool, as_json: bool) -> int:
+def repair(store: str, remote: str | None, *, deep: bool, dry_run: bool, as_json: bool) -> int:
     """Move what is broken into quarantine/, so that the next extract or pull makes it again.
 
     Nothing is deleted. Clips and layers that are to be made again are named, with the command for it.
@@ -30,6 +37,7 @@ def repair(store: str, *, deep: bool, dry_run: bool, as_json: bool) -> int:
     Example:
       mer-store repair --dry-run
       mer-store repair
+      mer-store repair --from lab
 
     Exit 1 where something could not be moved. Stopped at any point, the same command finishes.
     """
@@ -42,6 +50,9 @@ def repair(store: str, *, deep: bool, dry_run: bool, as_json: bool) -> int:
     moved = repair_store(opened, findings, dry_run=dry_run)
     left = [item.feature_set for item in moved if item.scope == "feature set" and not item.to]
     missing = [] if dry_run or left else lost(opened, moved)
+    if remote and missing:
+        _pull(opened, remote, missing)
+        missing = lost(Store.open(store), moved)
     if as_json:
         facts = {"moved": [asdict(m) for m in moved], "missing": [asdict(m) for m in missing]}
         click.echo(json.dumps(facts, ensure_ascii=False))
@@ -52,6 +63,32 @@ def repair(store: str, *, deep: bool, dry_run: bool, as_json: bool) -> int:
         if not moved:
             click.echo("nothing to repair", err=True)
     return 1 if any(item.refused for item in moved) else 0
+
+
+def _pull(opened: "Store", remote: str, missing: "Sequence[Lost]") -> None:
+    """Pull the clips and layers that were lost; what the remote does not have stays missing."""
+    from mer_store.errors import UsageError
+    from mer_store.remote.names import resolve
+    from mer_store.remote.selection import Selection
+    from mer_store.remote.transfer import Transfer
+    from pipelines.transfer_line import TransferLine
+
+    address = resolve(opened.path, remote)
+    for item in missing:
+        line = TransferLine(f"pull {address}")
+        chosen = Selection(
+            modality=item.modality,
+            fingerprint=item.feature_set.rpartition("-")[2],
+            layers=",".join(map(str, item.layers)),
+            clip_ids=frozenset(item.clip_ids),
+        )
+        try:
+            with Transfer(line) as transfer:
+                transfer.pull(opened, address, chosen)
+        except UsageError as error:
+            click.echo(f"{item.feature_set}: {error}", err=True)
+        finally:
+            line.close()
 
 
 def _in_words(item: "Moved", *, dry_run: bool) -> str:

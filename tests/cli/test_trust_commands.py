@@ -58,6 +58,25 @@ def test_repair_moves_it_and_says_how_to_make_it_again(shell):
     assert "5 parts checked, 0 findings" in shell("verify").stderr
 
 
+def test_repair_pulls_what_was_lost_from_a_remote(shell):
+    before = shell.feature_set.ragged([18, 19], IDS)
+    shell("push remote")
+    cut(shell)
+    cut(shell, 3)
+    result = shell("repair --from remote")
+    assert "to be made again" not in result.stdout
+    assert "7 parts checked, 0 findings" in shell("verify --deep").stderr
+    after = Store.open("store").features("audio").ragged([18, 19], IDS)
+    assert all((one == other).all() for one, other in zip(before, after, strict=True))
+
+
+def test_what_the_remote_does_not_have_either_is_named(shell):
+    shell("push remote --layers 18")
+    cut(shell)
+    result = shell("repair --from remote")
+    assert "layers 19 of 1 clips: clip0" in result.stdout
+
+
 def test_repair_in_json(shell):
     cut(shell)
     facts = json.loads(shell("repair --json").stdout)
