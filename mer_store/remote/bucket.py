@@ -194,7 +194,8 @@ class Bucket:
                     f"{self.where(path)}: cannot be written: {error}; make the bucket first"
                 ) from error
             except Exception as error:
-                if _is_conflict(error):  # a client's own error for "was there first"
+                # a client's own error for "was there first"; its text may hold the same digits by chance
+                if _is_conflict(error) and self.exists(path):
                     return False
                 raise
             return True
