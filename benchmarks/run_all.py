@@ -15,6 +15,7 @@ ORDER = (
     "extract_audio.py",
     "loading.py",
     "verify.py",
+    "sharing.py",
     "fusion_launch.py",
 )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from mer_store.cli.settings import clips_option, store_option
+from mer_store.cli.settings import any_store_option, clips_option
 
 
 @click.command()
@@ -31,7 +31,7 @@ from mer_store.cli.settings import clips_option, store_option
     help="Least probability of a pseudo-label.",
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
-@store_option
+@any_store_option
 @clips_option
 def predict(
     run: Path,

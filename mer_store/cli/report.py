@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mer_store.cli.settings import clips_option, runs_option, store_option
+from mer_store.cli.settings import any_store_option, clips_option, runs_option
 
 
 @click.command()
@@ -13,7 +13,7 @@ from mer_store.cli.settings import clips_option, runs_option, store_option
     help="The page.  [default: report.html beside the runs]",
 )  # fmt: skip
 @runs_option
-@store_option
+@any_store_option
 @clips_option
 def report(output: Path | None, runs: Path, store: str, clips: Path) -> None:
     """Write one page for the store and all its runs; print its path.

@@ -101,6 +101,17 @@ def store_option(command: Command) -> Command:
     )(command)
 
 
+def any_store_option(command: Command) -> Command:
+    """Add ``--store`` to a command that only reads: a remote does, too."""
+    return click.option(
+        "--store",
+        default="store",
+        show_default=True,
+        metavar="DIR_OR_URL",
+        help="The feature store.",
+    )(command)
+
+
 def clips_option(command: Command) -> Command:
     """Add ``--clips``."""
     return click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mer_store.cli.settings import clips_option, json_option, store_option
+from mer_store.cli.settings import any_store_option, clips_option, json_option
 from mer_store.errors import UsageError
 from mer_store.layers import describe_layers
 from mer_store.spec import IMPORTED
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("clip_id")
-@store_option
+@any_store_option
 @clips_option
 @json_option
 def show(clip_id: str, store: str, clips: Path, *, as_json: bool) -> None:

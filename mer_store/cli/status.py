@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mer_store.cli.settings import clips_option, json_option, store_option
+from mer_store.cli.settings import any_store_option, clips_option, json_option
 from mer_store.layers import describe_layers
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ N_REASONS = 5
 
 
 @click.command()
-@store_option
+@any_store_option
 @clips_option
 @json_option
 def status(store: str, clips: Path, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from mer_store.cli.settings import clips_option, json_option, runs_option, store_option
+from mer_store.cli.settings import any_store_option, clips_option, json_option, runs_option
 
 
 @click.command()
@@ -23,7 +23,7 @@ from mer_store.cli.settings import clips_option, json_option, runs_option, store
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @runs_option
-@store_option
+@any_store_option
 @clips_option
 @json_option
 def table2(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mer_store.cli.settings import clips_option, runs_option, store_option
+from mer_store.cli.settings import any_store_option, clips_option, runs_option
 
 TASKS = ("probe", "adapter", "align", "fusion")
 
@@ -21,7 +21,7 @@ TASKS = ("probe", "adapter", "align", "fusion")
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @runs_option
-@store_option
+@any_store_option
 @clips_option
 def train(
     task: str,
