@@ -39,7 +39,7 @@ def show(clip_id: str, store: str, clips: Path, *, as_json: bool) -> None:
     opened = open_store(store)
     facts = [_facts(feature_set, clip_id, clip) for feature_set in opened.feature_sets()]
     if clip is None and all(fact["status"] == "missing" for fact in facts):
-        raise UsageError(f"clip {clip_id!r}: neither in {opened.path} nor in {clips}")
+        raise UsageError(f"clip {clip_id!r}: neither in {opened.where} nor in {clips}")
     if as_json:
         click.echo(json.dumps({"clip_id": clip_id, "feature_sets": facts}, ensure_ascii=False))
         return

@@ -36,11 +36,11 @@ def status(store: str, clips: Path, *, as_json: bool) -> None:
     facts = [_facts(feature_set, clip_ids) for feature_set in opened.feature_sets()]
     if as_json:
         click.echo(
-            json.dumps({"store": str(opened.path), "feature_sets": facts}, ensure_ascii=False)
+            json.dumps({"store": opened.where, "feature_sets": facts}, ensure_ascii=False)
         )
         return
     if not facts:
-        click.echo(f"{opened.path}: empty; fill it with `mer-store extract --modality audio`")
+        click.echo(f"{opened.where}: empty; fill it with `mer-store extract --modality audio`")
     for fact in facts:
         _print(fact)
 

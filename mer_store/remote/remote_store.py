@@ -50,6 +50,11 @@ class RemoteStore(Store):
     def __repr__(self) -> str:
         return f"RemoteStore({self.side.label!r})"
 
+    @property
+    def where(self) -> str:
+        """The URL."""
+        return self.side.label
+
     @classmethod
     def open_url(cls, url: str) -> "RemoteStore":
         """Open a store behind a URL.

@@ -57,6 +57,11 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
 
+    @property
+    def where(self) -> str:
+        """What to call it: its folder, or the URL it is read from."""
+        return str(self.path)
+
     @classmethod
     def create(cls, path: str | os.PathLike[str], group: str | None = None) -> "Store":
         """Make a store, or open the one that is there, which may then be read-only.
@@ -213,7 +218,7 @@ class Store:
         verdict = "several feature sets fit" if fitting else "no feature set fits"
         listed = "".join(f"\n  {_describe(feature_set)}" for feature_set in fitting or every)
         listed = listed or " nothing yet; run `mer-store extract`"
-        raise UsageError(f"{self.path}: {verdict} {described}. There is:{listed}")
+        raise UsageError(f"{self.where}: {verdict} {described}. There is:{listed}")
 
     def sweep(self) -> Swept:
         """Remove what dead writers left behind and finish what they had all but committed."""

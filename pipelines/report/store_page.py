@@ -48,13 +48,13 @@ def write_store_page(
         listed = f"{count(len(clip_list.clips), 'clip')} listed in {clip_list.path}"
     held = f"{count(len(feature_sets), 'feature set')}, {count(len(runs), 'run')}, {listed}"
     sections = [
-        f"<h1>{text(store.path)}</h1>{note(held)}",
+        f"<h1>{text(store.where)}</h1>{note(held)}",
         section("Coverage", *_coverage(feature_sets, clip_list)),
         section("Clips without features, by reason", _reasons(feature_sets)),
         section("Runs", _runs(runs, target)),
         section("Table 2", as_html(rows, partial(_linked, target=target))),
     ]
-    return write_document(target, f"{store.path}: mer-store", sections)
+    return write_document(target, f"{store.where}: mer-store", sections)
 
 
 def _coverage(feature_sets: Sequence[FeatureSet], clip_list: ClipList | None) -> Iterator[Markup]:

@@ -54,7 +54,7 @@ def find_pairs(store: Store, clip_list: ClipList, settings: Settings) -> Pairs:
     both = np.flatnonzero(has_visual & has_audio)
     if len(both) < MIN_PAIRS:
         raise UsageError(
-            f"{store.path}: {len(both)} of {len(has_visual)} clips without a label have both visual and "
+            f"{store.where}: {len(both)} of {len(has_visual)} clips without a label have both visual and "
             f"acoustic features; expected {MIN_PAIRS} or more: extract what is missing (`mer-store status`), "
             f"or pass --set labelled_too=true"
         )

@@ -138,7 +138,7 @@ def open_features(
     located = feature_set.locate(layers, roster.asked)
     if not located.there.any():
         raise UsageError(
-            f"{store.path}: {modality}/{feature_set.name} has layers {describe_layers(layers)} of none of "
+            f"{store.where}: {modality}/{feature_set.name} has layers {describe_layers(layers)} of none of "
             f"the {len(roster.clip_ids)} clips in the list; is it the right --clips?"
         )
     return Features(
