@@ -25,7 +25,6 @@ from mer_store.store.reader import Reader
 from mer_store.store.record import CommitRecord, misfit
 from mer_store.store.tables import read_table
 
-
 _N_LOOKS = 5
 
 
