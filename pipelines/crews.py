@@ -6,11 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from mer_store.errors import MerStoreError
 from pipelines.interrupt import shield
 from pipelines.part import Report, make_part
 from pipelines.progress import Progress
 from pipelines.run import Crew
+from pipelines.unfit import UnfitError
 from pipelines.work import PartReport, PartWork
+from pipelines.workers import Workers
 
 
 @dataclass
@@ -33,19 +36,19 @@ class LocalCrew:
         """Return 0: a worker that dies here takes the run along."""
         return 0
 
+    def dismiss(self, error: UnfitError) -> bool:
+        """Raise what was the matter: there are no others."""
+        cause = error.__cause__
+        raise cause if isinstance(cause, MerStoreError) else error
+
 
 @contextmanager
-def gather_crew(
-    progress: Progress,
-    n_workers: int | None = None,
-    scheduler: str | None = None,
-    device: str = "auto",
-) -> Iterator[Crew]:
-    """Yield this process's crew, or dask's where `n_workers` or a `scheduler` address is given."""
-    if n_workers or scheduler:
-        from pipelines.cluster import dask_crew
+def gather_crew(progress: Progress, workers: Workers) -> Iterator[Crew]:
+    """Yield this process's crew, or dask's where there are workers elsewhere."""
+    if not workers.are_here:
+        from pipelines.cluster.crew import dask_crew
 
-        with dask_crew(progress.add, progress.say, n_workers, scheduler, device) as crew:
+        with dask_crew(progress.add, progress.say, workers) as crew:
             yield crew
         return
     pool = ThreadPoolExecutor(1, thread_name_prefix="extract", initializer=shield)

@@ -1,7 +1,7 @@
 """Extraction from end to end: clips and a store in, committed parts out."""
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from extractors.contract import Extractor, ExtractorRequest, Identity, Source
@@ -22,6 +22,7 @@ from pipelines.plan import Plan, make_plan
 from pipelines.progress import Progress
 from pipelines.run import RunReport, run_parts
 from pipelines.work import PartWork
+from pipelines.workers import Workers
 
 CACHE_FOLDER = ".cache"
 
@@ -39,10 +40,11 @@ class ExtractSettings:
     """Layers to store at frame level in the same pass."""
     stored_dtype: str = "float16"
     part_clips: int = 1024
-    n_workers: int | None = None
-    scheduler: str | None = None
+    workers: Workers = field(default_factory=Workers)
+    progress: str = "auto"
+    """``auto`` for people, ``json`` for programs, ``none``."""
     n_decoders: int | None = None
-    """Decoding threads beside each model; None is a worker's share of this machine's cores."""
+    """Decoding threads beside each model; None is a worker's share of its cores."""
     batch_limit: int | None = None
     retry_failed: bool = False
 
@@ -95,13 +97,11 @@ class Extraction:
         if not self.plan.parts:
             return RunReport()
         settings = self.settings
-        progress = Progress(settings.request.modality, self.plan.n_to_do)
+        progress = Progress(settings.request.modality, self.plan.n_to_do, style=settings.progress)
         with (
             closing(progress),
-            stop_on_signal(self.stop, outlived=bool(settings.scheduler)),
-            gather_crew(
-                progress, settings.n_workers, settings.scheduler, settings.request.device
-            ) as crew,
+            stop_on_signal(self.stop, outlived=bool(settings.workers.scheduler)),
+            gather_crew(progress, settings.workers) as crew,
         ):
             return run_parts(self.plan.parts, crew, progress, self.stop)
 
@@ -136,10 +136,11 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
     stop = StopFile(cache)
     template = PartWork(
         store=str(Path(store.path).absolute()),
-        request=settings.request,
+        # A worker may have another device: what is decided by this one's is sent along.
+        request=replace(settings.request, compute_dtype=extractor.identity.compute_dtype),
         sources=(),
         levels=(),
-        n_decoders=settings.n_decoders or n_decoders(settings.n_workers or 1),
+        n_decoders=settings.n_decoders or _n_decoders(settings.workers),
         batch_limit=settings.batch_limit,
         stop_path=str(stop.path.absolute()),
     )
@@ -152,9 +153,11 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
     return Extraction(store, extractor, settings, wanted, sources, plan, stop)
 
 
-def n_decoders(n_workers: int) -> int:
-    """Return how many decoding threads each of `n_workers` here gets: its cores but the model's own."""
-    return max(1, min(8, n_cpus() // n_workers - 1))
+def _n_decoders(workers: Workers) -> int:
+    """Return how many decoding threads each worker gets: its cores but the model's own."""
+    if workers.slurm:
+        return workers.slurm.n_decoders
+    return max(1, min(8, n_cpus() // (workers.number or 1) - 1))
 
 
 def estimate_bytes(extraction: Extraction, n_samples: int = 8) -> int:

@@ -18,6 +18,7 @@ MESSAGE = (
 OLD_S = 7 * 24 * 3600.0
 
 _asked_here: set[str] = set()
+_leaving = threading.Event()
 
 
 class StopFile:
@@ -47,7 +48,14 @@ class StopFile:
 
 def stop_is_asked(path: str) -> bool:
     """Tell whether the flag at `path` is up; an empty path is no flag."""
-    return bool(path) and (path in _asked_here or os.path.exists(path))  # noqa: PTH110
+    if not path:
+        return False
+    return _leaving.is_set() or path in _asked_here or os.path.exists(path)  # noqa: PTH110
+
+
+def leave() -> None:
+    """Raise every flag for this process alone: it goes, and others do what it leaves."""
+    _leaving.set()
 
 
 @contextmanager

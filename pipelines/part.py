@@ -30,6 +30,7 @@ from pipelines.cached import from_cache
 from pipelines.feed import Fetched, feed, one_line, windows
 from pipelines.in_hand import Noted
 from pipelines.interrupt import stop_is_asked
+from pipelines.unfit import UnfitError, is_of_the_process
 from pipelines.versions import versions_of
 from pipelines.work import PartReport, PartWork, Tally
 
@@ -72,12 +73,14 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
 
     Raises
     ------
+    UnfitError
+        This process can do nothing: the model does not load, or fails on every clip.
     MerStoreError
-        Nothing could be done: the model does not load, or fails on every clip; the store cannot be written.
+        Nobody could: the store cannot be written.
     """
-    store = Store.open(work.store)
-    extractor = from_cache(resident_extractor(work.request), store, work.sources)
+    store, extractor = _open(work)
     total, reasons, examples = Tally(), Counter[str](), list[tuple[str, str]]()
+    left = {source.clip_id for source in work.sources}
     with ExitStack() as stack:
         if noted and work.note_path:
             extractor = stack.enter_context(Noted(extractor, Path(work.note_path)))
@@ -113,13 +116,27 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
                 + clock.take()
             )
             total += tally
+            left.discard(worst.clip_id)
             if report:
                 report(tally)
         clock.lap()
         part_ids = tuple(writer.commit().part_id for writer in writers if writer.n_clips)
-        total += Tally(writing_s=clock.lap())
-    stopped = total.n_clips < work.n_clips
-    return PartReport(total, part_ids, dict(reasons), tuple(examples), stopped)
+        committing = Tally(writing_s=clock.lap())
+        total += committing
+        if report:
+            report(committing)
+    return PartReport(total, part_ids, dict(reasons), tuple(examples), bool(left), tuple(left))
+
+
+def _open(work: PartWork) -> tuple[Store, Extractor]:
+    """Open store and extractor. What fails here would fail for every clip."""
+    try:
+        store = Store.open(work.store)
+        return store, from_cache(resident_extractor(work.request), store, work.sources)
+    except (MerStoreError, ImportError, OSError, RuntimeError) as error:
+        if is_of_the_process(error):
+            raise UnfitError.of(error) from error
+        raise
 
 
 def outcomes(extractor: Extractor, work: PartWork, clock: "Stopwatch") -> Iterator[Outcome]:
@@ -170,8 +187,8 @@ class GuardedModel:
         """Return one outcome per clip; where the batch raises, try its clips one by one."""
         try:
             states = self._extractor(batch, self._want)
-        except MerStoreError:
-            raise
+        except MerStoreError as error:  # weights that do not load
+            raise UnfitError.of(error) from error
         except Exception as error:  # noqa: BLE001 - any error of a model library; see check()
             self._first_error = self._first_error or error
             if len(batch) > 1:
@@ -184,7 +201,7 @@ class GuardedModel:
         """Raise if the model never gave an answer: then it is the model, and no clip is to blame."""
         if self._first_error is not None and not self._n_answered:
             error = self._first_error
-            raise MerStoreError(
+            raise UnfitError(
                 f"model {self._extractor.identity.model}: failed on every clip, first with "
                 f"{type(error).__name__}: {one_line(error)}. Nothing was recorded for these clips; "
                 f"try another --device, --compute-dtype or --model"

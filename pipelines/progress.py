@@ -1,78 +1,84 @@
-"""Progress on stderr: clips/s, audio hours/s, time left, failures."""
+"""The progress of an extraction on stderr: clips/s, media hours/s, time left, failures, worker by worker."""
 
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TextIO
 
-from tqdm import tqdm
-
-from pipelines.lines import line_options
+from pipelines.pace import Pacer
+from pipelines.progress_view import JsonView, LineView, NoView, Shown, View
 from pipelines.work import Tally
 
-SECONDS_PER_HOUR = 3600.0
+VIEWS: dict[str, Callable[[TextIO], View]] = {"auto": LineView, "json": JsonView, "none": NoView}
 
 
 class Progress:
-    """One line that is redrawn on a terminal, or a line every ten seconds in a log.
+    """Counts what becomes of clips, and shows it in one of `VIEWS`. Any thread may call it."""
 
-    Any thread may call it.
-    """
-
-    def __init__(self, label: str, n_clips: int, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._started_s = time.monotonic()
-        self._lock = threading.Lock()
+    def __init__(
+        self, label: str, n_clips: int, stream: TextIO | None = None, style: str = "auto"
+    ) -> None:
+        self._started_s = self._drawn_s = time.monotonic()
+        self._lock = threading.RLock()
         self._label = label
-        self.total = Tally()
-        self._bar = tqdm(
-            total=n_clips,
-            desc=f"{label}: loading",
-            unit=" clips",
-            **line_options(self._stream),
-        )
+        self._n_clips = n_clips
+        self._all = Pacer(self._started_s)
+        self._workers: dict[str, Pacer] = {}
+        self._settled: Tally | None = None
+        self._view: View = VIEWS[style](stream or sys.stderr)
+        self._view.draw(self._shown())
 
-    def add(self, tally: Tally) -> None:
-        """Count what has just been dealt with."""
+    @property
+    def total(self) -> Tally:
+        """What was counted; a part whose worker died is counted twice until `settle`."""
+        return self._settled or self._all.total
+
+    def add(self, tally: Tally, worker: str = "") -> None:
+        """Count what has just been dealt with, by a worker of that name; none where it is this process."""
+        now_s = time.monotonic()
         with self._lock:
-            self.total += tally
-            self._bar.set_description_str(self._label, refresh=False)
-            self._bar.set_postfix_str(self._postfix(), refresh=False)
-            # A part whose worker died is counted twice until `settle`.
-            self._bar.update(min(tally.n_clips, self._bar.total - self._bar.n))
+            self._all.add(tally, now_s)
+            if worker not in self._workers:
+                self._workers[worker] = Pacer(self._started_s if not worker else now_s)
+            self._workers[worker].add(tally, now_s)
+
+    def tick(self) -> None:
+        """Draw, if it is time to. Called several times a second."""
+        with self._lock:
+            if time.monotonic() - self._drawn_s >= self._view.every_s:
+                self._drawn_s = time.monotonic()
+                self._view.draw(self._shown())
 
     def settle(self, total: Tally) -> None:
         """Replace what was counted on the way by what was committed."""
-        with self._lock:
-            self.total = total
-            self._bar.n = total.n_clips
-            self._bar.set_description_str(self._label, refresh=False)
-            self._bar.set_postfix_str(self._postfix(), refresh=False)
+        self._settled = total
 
     def say(self, text: str) -> None:
         """Write a line of its own."""
         with self._lock:
-            self._bar.clear()
-            self._stream.write(text + "\n")
-            self._stream.flush()
+            self._view.say(text)
 
     def close(self) -> None:
-        """Draw the line a last time, if it has anything to say."""
-        self._bar.leave = self._bar.n > 0
-        self._bar.close()
+        """Draw a last time, if there is anything to say."""
+        with self._lock:
+            self._view.close(self._shown() if self.total.n_clips else None)
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._started_s
 
-    def _postfix(self) -> str:
-        words = []
-        if self.total.media_s:
-            hours = self.total.media_s / SECONDS_PER_HOUR
-            words.append(f"{hours / max(self.elapsed_s, 1e-9):.4f} media h/s")
-        if self.total.n_failed:
-            words.append(f"{self.total.n_failed} failed")
-        if self.total.n_empty:
-            words.append(f"{self.total.n_empty} empty")
-        return "  ".join(words)
+    def _shown(self) -> Shown:
+        now_s = time.monotonic()
+        # Workers whose last minute is empty are not shown: they died, left, or load a model.
+        paces = {name: pacer.pace(now_s) for name, pacer in self._workers.items()}
+        return Shown(
+            label=self._label,
+            n_clips=self._n_clips,
+            total=self.total,
+            elapsed_s=self.elapsed_s,
+            pace=self._all.pace(now_s),
+            workers={name: pace for name, pace in sorted(paces.items()) if pace.clips_per_s},
+            over=self._settled is not None,
+        )

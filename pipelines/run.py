@@ -12,6 +12,7 @@ from mer_store.errors import MerStoreError
 from pipelines.in_hand import read_in_hand
 from pipelines.interrupt import StopFile
 from pipelines.progress import Progress
+from pipelines.unfit import UnfitError
 from pipelines.work import PartReport, PartWork, Tally
 
 POLL_S = 0.2
@@ -39,6 +40,9 @@ class Crew(Protocol):
 
     def lost(self, error: BaseException) -> int:
         """Return how many workers died of a part; 0 where `error` means that its work is impossible."""
+
+    def dismiss(self, error: UnfitError) -> bool:
+        """Take out the worker that `error` came from; False where the work is not to be had from others."""
 
 
 @dataclass
@@ -80,6 +84,7 @@ def run_parts(
     try:
         while run.goes_on():
             run.submit()
+            progress.tick()
             for future in run.wait():
                 run.collect(future)
     except BaseException:
@@ -140,13 +145,25 @@ class _Run:
             Path(work.note_path).unlink(missing_ok=True)
         error = CancelledError() if future.cancelled() else future.exception()
         if error is None:
-            self.report.add(future.result())
-            self.losses = 0 if future.result().tally.n_ok else self.losses
+            self._land(work, future.result())
+            return
+        if isinstance(error, UnfitError) and self.crew.dismiss(error):
+            self.queue.appendleft(work)
             return
         n_deaths = self.crew.lost(error)
         if not n_deaths:
             raise error
         self._lose(work, n_deaths, in_hand, error)
+
+    def _land(self, work: PartWork, part: PartReport) -> None:
+        """Count a part. What a worker left that went away, not asked by this run, is for the others."""
+        if part.left and not self.stop.asked:
+            left = tuple(source for source in work.sources if source.clip_id in part.left)
+            again = replace(work, sources=left, rejected={}, n_deaths=0, suspects=frozenset())
+            self.queue.appendleft(again)
+            part = replace(part, stopped=False)
+        self.report.add(part)
+        self.losses = 0 if part.tally.n_ok else self.losses
 
     def _lose(
         self, work: PartWork, n_deaths: int, in_hand: frozenset[str] | None, error: BaseException

@@ -76,6 +76,10 @@ class Tally:
         """Add field by field."""
         return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)))
 
+    def __sub__(self, other: "Tally") -> "Tally":
+        """Subtract field by field."""
+        return Tally(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Tally)))
+
 
 @dataclass(frozen=True)
 class PartReport:
@@ -89,3 +93,5 @@ class PartReport:
     """The first few clips that failed, with the reason."""
     stopped: bool = False
     """True where the worker was asked to stop before the last clip."""
+    left: tuple[str, ...] = ()
+    """Clips that it did not deal with."""

@@ -9,11 +9,13 @@ import click
 
 from mer_store.cli.settings import clips_option, json_option, modality_defaults, store_option
 from mer_store.cli.status import bytes_in_words
+from mer_store.errors import UsageError
 from mer_store.layers import describe_layers
 
 if TYPE_CHECKING:
     from pipelines.extract import Extraction, ExtractSettings
     from pipelines.run import RunReport
+    from pipelines.workers import Workers
 
 
 @click.command()
@@ -77,10 +79,22 @@ if TYPE_CHECKING:
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Local worker processes. Default: this one.",
+    help="Worker processes here, one a GPU; with --cluster, jobs. Default: this process.",
 )
 @click.option(
     "--scheduler", metavar="ADDRESS", help="A running dask scheduler, such as tcp://node1:8786."
+)
+@click.option(
+    "--cluster",
+    type=click.Choice(["slurm"]),
+    help="Submit the workers as jobs. Needs mer-store[slurm].",
+)
+@click.option(
+    "--config",
+    metavar="TOML",
+    envvar="MER_STORE_CLUSTER_CONFIG",  # MER_STORE_CONFIG is that of `train`
+    type=click.Path(path_type=Path),
+    help="What is asked of the cluster: queue, account, cores, memory, walltime, gpus, ...",
 )
 @click.option(
     "--decoders",
@@ -96,6 +110,14 @@ if TYPE_CHECKING:
     metavar="N",
     help="Clips to a part: the unit of commit.",
 )
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="Lines on stderr: for people, as JSON objects, or none.",
+)
+@click.option("--dashboard", is_flag=True, help="Serve dask's dashboard; needs bokeh.")
 @click.option("--retry-failed", is_flag=True, help="Try clips again that failed before.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done: clips, parts, bytes.")
 @store_option
@@ -118,6 +140,7 @@ def extract(
     Example:
       mer-store extract --modality audio --layers 16-21
       mer-store extract --modality audio --layers all --frame-layers 15 --workers 2
+      mer-store extract --modality audio --cluster slurm --config slurm.toml --workers 8
       mer-store extract --modality audio --adapter runs/adapter-0a1b2c3d4e
 
     Ctrl-C commits what is done; the same command goes on where it stopped.
@@ -165,6 +188,7 @@ def _settings(options: dict[str, Any]) -> "ExtractSettings":
     from extractors.contract import ExtractorRequest
     from pipelines.extract import ExtractSettings
 
+    workers = _workers(options)
     decoders = {"n_decoders": options["decoders"]} if options["decoders"] else {}
     return ExtractSettings(
         request=ExtractorRequest(
@@ -182,10 +206,27 @@ def _settings(options: dict[str, Any]) -> "ExtractSettings":
         frame_layers=options["frame_layers"],
         stored_dtype=options["stored_dtype"],
         part_clips=options["part_clips"],
-        n_workers=options["workers"],
-        scheduler=options["scheduler"],
+        workers=workers,
+        progress=options["progress"],
         retry_failed=options["retry_failed"],
         **decoders,
+    )
+
+
+def _workers(options: dict[str, Any]) -> "Workers":
+    from pipelines.slurm import read_slurm_options
+    from pipelines.workers import Workers
+
+    if options["cluster"] and options["scheduler"]:
+        raise UsageError("--cluster submits workers, --scheduler uses those there are: give one")
+    if options["config"] and not options["cluster"]:
+        raise UsageError("--config says what is asked of a cluster: give --cluster slurm with it")
+    return Workers(
+        number=options["workers"],
+        scheduler=options["scheduler"],
+        slurm=read_slurm_options(options["config"]) if options["cluster"] else None,
+        device=options["device"],
+        dashboard=options["dashboard"],
     )
 
 
@@ -224,13 +265,18 @@ def _print_dry_run(extraction: "Extraction", *, as_json: bool) -> None:
 
 
 def _summarise(extraction: "Extraction", report: "RunReport", *, as_json: bool) -> None:
+    from pipelines.bottleneck import find_bottleneck
+
     tally = report.tally
+    bottleneck = find_bottleneck(tally)
     if as_json:
         run = {
             name: getattr(report, name) for name in ("elapsed_s", "stopped", "n_lost", "part_ids")
         }
         before = {"n_failed_before": extraction.plan.n_failed_before}
-        click.echo(json.dumps({**asdict(tally), **run, **before, "reasons": dict(report.reasons)}))
+        facts = {**asdict(tally), **run, **before, "reasons": dict(report.reasons)}
+        facts["bottleneck"] = asdict(bottleneck) if bottleneck else None
+        click.echo(json.dumps(facts))
     click.echo(
         f"{tally.n_ok} stored, {tally.n_empty} empty, {tally.n_failed} failed in {report.elapsed_s:.1f} s",
         err=True,
@@ -241,6 +287,8 @@ def _summarise(extraction: "Extraction", report: "RunReport", *, as_json: bool) 
         click.echo(f"  e.g. {clip_id}: {reason}", err=True)
     if report.n_lost:
         click.echo(f"{report.n_lost} times a worker died, and its part was made again", err=True)
+    if bottleneck:
+        click.echo(bottleneck.text, err=True)
     if report.stopped:
         left = extraction.plan.n_to_do - tally.n_clips
         click.echo(f"stopped with {left} clips left: run the same command again to go on", err=True)

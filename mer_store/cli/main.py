@@ -18,6 +18,7 @@ COMMANDS = {
     "init": "mer_store.cli.init:init",
     "clips": "mer_store.cli.clips:clips",
     "extract": "mer_store.cli.extract:extract",
+    "worker": "mer_store.cli.worker:worker",
     "train": "mer_store.cli.train:train",
     "predict": "mer_store.cli.predict:predict",
     "report": "mer_store.cli.report:report",

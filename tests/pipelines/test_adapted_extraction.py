@@ -33,6 +33,7 @@ from mer_store.store.store import Store
 from mer_store.store.writer import ClipRows
 from pipelines import part
 from pipelines.extract import ExtractSettings, prepare
+from pipelines.workers import Workers
 
 FIRST, LAYERS, WIDTH, BOTTLENECK = 3, (4, 6), 32, 8
 SAMPLES = (9_000, 16_000, 9_000, 5_555)
@@ -372,7 +373,7 @@ def test_a_base_stored_in_float32(wide, watched, tmp_path):
 
 
 def test_a_worker_process_reads_the_cache(bench, copied):
-    report = bench.extract(copied, without_media(bench.clips), n_workers=1)
+    report = bench.extract(copied, without_media(bench.clips), workers=Workers(1))
     assert report.tally.n_ok == len(SAMPLES)
     assert_within(bench.adapted(copied), expected_rows(bench, "blocks"))
 

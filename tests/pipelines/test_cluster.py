@@ -18,8 +18,10 @@ import pytest
 
 from mer_store.errors import MerStoreError, UsageError
 from mer_store.store.store import Store
-from pipelines import cluster
-from pipelines.cluster import DaskCrew, dask_crew, worker_environments
+from pipelines.cluster import local, settings
+from pipelines.cluster.crew import DaskCrew, dask_crew
+from pipelines.cluster.local import worker_environments
+from pipelines.workers import Workers
 
 N_CLIPS = 200
 KILLER = "c150"
@@ -189,7 +191,10 @@ def scheduler(corpus):
 def test_a_scheduler_that_serves_and_then_dies(corpus, scheduler):
     head, address = scheduler
     store = corpus.folder / "store"
-    assert corpus.extract(layers="1", part_clips=20, scheduler=address).tally.n_ok == N_CLIPS
+    assert (
+        corpus.extract(layers="1", part_clips=20, workers=Workers(scheduler=address)).tally.n_ok
+        == N_CLIPS
+    )
     assert len(outcomes(store)) == N_CLIPS
     n_before = n_commits(store)
 
@@ -201,7 +206,7 @@ def test_a_scheduler_that_serves_and_then_dies(corpus, scheduler):
     killer = threading.Thread(target=kill)
     killer.start()
     with pytest.raises(MerStoreError, match="scheduler is gone") as raised:
-        corpus.extract(layers="2", part_clips=1, scheduler=address)
+        corpus.extract(layers="2", part_clips=1, workers=Workers(scheduler=address))
     killer.join()
     assert "run the same command again" in str(raised.value)
     assert n_before < n_commits(store) < n_before + N_CLIPS, "what was committed stays"
@@ -216,7 +221,7 @@ def _answers(port: int) -> bool:
 
 
 def connect(address: str) -> None:
-    with dask_crew(lambda tally: None, lambda text: None, None, address):
+    with dask_crew(lambda tally, name: None, lambda text: None, Workers(scheduler=address)):
         pytest.fail("connected")
 
 
@@ -230,7 +235,7 @@ def test_an_address_where_no_scheduler_is(address):
 
 
 def test_an_address_where_something_else_listens(monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_S", 0.2)
+    monkeypatch.setattr(settings, "CONNECT_S", 0.2)
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         pytest.raises(UsageError, match="no dask scheduler answers there"),
@@ -239,7 +244,7 @@ def test_an_address_where_something_else_listens(monkeypatch):
 
 
 def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch):
-    monkeypatch.setattr(cluster, "n_cpus", lambda: 16)
+    monkeypatch.setattr(local, "n_cpus", lambda: 16)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     first, second, third = worker_environments(3, ["2", "5"])
     assert {env["OMP_NUM_THREADS"] for env in (first, second, third)} == {"5"}
@@ -250,7 +255,7 @@ def test_each_worker_has_its_share_of_cores_and_gpus(monkeypatch):
 
 
 def test_errors_of_workers_are_told_as_such():
-    crew = DaskCrew(None, None, print, is_local=True)
+    crew = DaskCrew(None, None, print, Workers(2))
     with pytest.raises(MerStoreError, match=r"ModuleNotFoundError.*same mer-store"):
         crew.lost(ModuleNotFoundError("No module named 'pipelines'"))
     assert crew.lost(UsageError("said already")) == 0
