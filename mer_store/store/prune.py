@@ -113,7 +113,7 @@ class _Pruning:
         """Delete the folders of parts that were withdrawn long enough ago."""
         for note in _entries(self._notes):
             part_id = note.stem
-            if os.path.lexists(self._folders.commit(part_id)):
+            if _is_there(self._folders.commit(part_id)):
                 if self._yes:
                     self._try(note.unlink)  # somebody made this part again
                 continue
@@ -171,12 +171,16 @@ class _Pruning:
     def _delete(self, part_id: str, note: Path) -> None:
         """Delete a withdrawn part, unless it was committed again meanwhile."""
         place, aside = self._folders.part(part_id), self._folders.tmp / writer_name()
-        if os.path.lexists(place):
+        if _is_there(place):
             unseal(place)
             os.rename(place, aside)  # noqa: PTH104 - the one call that matters
-            if os.path.lexists(self._folders.commit(part_id)):
-                os.rename(aside, place)  # noqa: PTH104 - as above
-            else:
+            is_wanted = True
+            try:
+                is_wanted = _is_there(self._folders.commit(part_id))
+            finally:
+                if is_wanted:
+                    os.rename(aside, place)  # noqa: PTH104 - as above
+            if not is_wanted:
                 shutil.rmtree(aside)
         note.unlink(missing_ok=True)
 
@@ -204,6 +208,15 @@ def _delete_all(path: Path) -> None:
     else:
         unseal(path)
         shutil.rmtree(path)
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether something is there; unlike `os.path.lexists`, a disk that cannot say raises."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _entries(path: Path) -> list[Path]:

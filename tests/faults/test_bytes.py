@@ -86,9 +86,15 @@ def part_of(store, path):
     return pieces[4].removesuffix(".json") if len(pieces) > 4 else None
 
 
+def name_of(store, path):
+    """Return what an error must name where a file is damaged."""
+    if path.name == "store.json":
+        return str(store.path)
+    return part_of(store, path) or path.name
+
+
 def problems_of(store, path, whole):
     """Say what is not as it must be while a file is damaged."""
-    part_id = part_of(store, path)
     error = reading = None
     try:
         reading = told(Store.open(store.path))
@@ -103,7 +109,7 @@ def problems_of(store, path, whole):
         if reading != whole or found:
             yield f"the index did not heal: {error}, {found}"
         return
-    named = part_id or (path.name if path.name != "store.json" else str(store.path))
+    named = name_of(store, path)
     if error is None and reading != whole:
         yield "told otherwise, without an error"
     if error is not None and named not in error:
@@ -184,7 +190,7 @@ def wrong_after_pull(store, whole, path, change, to):
     came = here.get(name, ((), {}))
     where = path.relative_to(store.path)
     wrong = [] if came[1].items() <= clips.items() else [f"{where}: other numbers came"]
-    if here != whole and not any((part_id or path.name) in text for text in problems):
+    if here != whole and not any(name_of(store, path) in text for text in problems):
         is_forgotten = change(data) is None and path.parent.name == "commits"
         wrong += [] if is_forgotten else [f"{where}: lacks parts, and says only {problems}"]
     if part_id is not None and not set(part_ids) - {part_id} <= set(came[0]):
