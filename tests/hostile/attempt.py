@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 CASE_S = 20
 MAX_BYTES = 5 << 29  # 2.5 GiB
@@ -18,6 +19,12 @@ MAX_BYTES = 5 << 29  # 2.5 GiB
 
 class HangError(BaseException):
     """It took too long."""
+
+
+def peak_kib():
+    """Return the most memory this program held. `getrusage` would count the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def hang(*_):
@@ -116,7 +123,7 @@ def main():
         except HangError:
             found = {"hang": traceback.format_exc()}
         signal.alarm(0)
-        found["peak_kib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found["peak_kib"] = peak_kib()
         print(json.dumps(found), flush=True)
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from hostile.scene import IDS, OPEN, READ, VERIFY, add, case
+from hostile.scene import IDS, OPEN, READ, add, case
 
 from mer_store.store.layout import MAX_RECORD_BYTES, MAX_SMALL_BYTES
 from mer_store.store.record_rules import MAX_ARRAYS, MAX_FILES
