@@ -18,8 +18,6 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "deployment.md").read_text()
 SNIPPETS = re.findall(r"^```bash\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 INLINE = [" ".join(words.split()) for words in re.findall(r"`((?:mer-store|dask) [^`]+)`", TEXT)]
-#: Said of a version to come; the text tells how to see whether it is there.
-LATER = ("mer-store extract --cluster", "mer-store worker")
 OURS = ("mer-store", "mer-store:cuda", "mer-store:cpu", "dask")
 PROGRAMS = {"scheduler": dask_scheduler, "worker": dask_worker}
 
@@ -77,7 +75,7 @@ def test_commands_and_options_exist():
     assert parsed.count("extract") >= 6
 
 
-@pytest.mark.parametrize("line", [one for one in INLINE if not one.startswith(LATER)])
+@pytest.mark.parametrize("line", INLINE)
 def test_commands_in_the_text_exist(line):
     parse([word.replace("ADDRESS", "tcp://head:8786") for word in shlex.split(line)])
 
