@@ -4,7 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from extractors.contract import (
     ClipProblem,
     Extractor,
     ExtractorRequest,
+    Identity,
     Loaded,
     Origin,
     States,
@@ -132,11 +133,31 @@ def _open(work: PartWork) -> tuple[Store, Extractor]:
     """Open store and extractor. What fails here would fail for every clip."""
     try:
         store = Store.open(work.store)
-        return store, from_cache(resident_extractor(work.request), store, work.sources)
+        extractor = resident_extractor(work.request)
+        require_same(extractor.identity, work)
+        return store, from_cache(extractor, store, work.sources)
     except (MerStoreError, ImportError, OSError, RuntimeError) as error:
         if is_of_the_process(error):
             raise UnfitError.of(error) from error
         raise
+
+
+def require_same(identity: Identity, work: PartWork) -> None:
+    """Refuse to store what this process computes under the name of what another one would.
+
+    Raises
+    ------
+    MerStoreError
+        The model here is another, or computes otherwise: ``auto`` is bfloat16 on a GPU and float32 on a CPU.
+    """
+    for level in work.levels:
+        for name in ("model", "weights", "recipe", "preprocessing", "compute_dtype", "trained"):
+            planned, here = getattr(level.spec, name), getattr(identity, name)
+            if planned != here:
+                raise MerStoreError(
+                    f"{name}: the run was planned for {planned}, here it is {here}; give --compute-dtype and "
+                    f"--model so that they mean the same on every machine"
+                )
 
 
 def outcomes(extractor: Extractor, work: PartWork, clock: "Stopwatch") -> Iterator[Outcome]:
@@ -147,24 +168,25 @@ def outcomes(extractor: Extractor, work: PartWork, clock: "Stopwatch") -> Iterat
     model = GuardedModel(extractor, work.want)
     stopped = partial(stop_is_asked, work.stop_path)
     fetched = feed(extractor, work.sources, work.n_decoders, limit, stopped)
-    stream = windows(fetched, WINDOW_BATCHES * limit)
-    clock.lap()
-    for window in stream:
-        clock.waiting_s += clock.lap()
-        yield from _problems(window)
-        by_id = {item.source.clip_id: item for item in window}
-        ready = [item.loaded for item in window if isinstance(item.loaded, Loaded)]
-        for batch in batches(ready, limit, equal_sizes=extractor.equal_sizes):
+    with closing(fetched):  # else its threads live on where an error holds on to this frame
+        stream = windows(fetched, WINDOW_BATCHES * limit)
+        clock.lap()
+        for window in stream:
+            clock.waiting_s += clock.lap()
+            yield from _problems(window)
+            by_id = {item.source.clip_id: item for item in window}
+            ready = [item.loaded for item in window if isinstance(item.loaded, Loaded)]
+            for batch in batches(ready, limit, equal_sizes=extractor.equal_sizes):
+                if stopped():
+                    break
+                clock.lap()
+                states = model(batch)
+                clock.computing_s += clock.lap()
+                for loaded, state in zip(batch, states, strict=True):
+                    yield loaded.clip_id, by_id[loaded.clip_id].origin, state, loaded.media_s
             if stopped():
                 break
             clock.lap()
-            states = model(batch)
-            clock.computing_s += clock.lap()
-            for loaded, state in zip(batch, states, strict=True):
-                yield loaded.clip_id, by_id[loaded.clip_id].origin, state, loaded.media_s
-        if stopped():
-            break
-        clock.lap()
     model.check()
 
 
