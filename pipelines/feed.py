@@ -1,6 +1,6 @@
 """The feed: reading and decoding in threads, a bounded way ahead of the model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Condition
@@ -51,7 +51,7 @@ def feed(
     n_threads: int,
     batch_limit: int,
     stopped: Callable[[], bool] = lambda: False,
-) -> Iterator[Fetched]:
+) -> Generator[Fetched, None, None]:
     """Decode `sources` in `n_threads`, in order, staying a bounded way ahead of whoever consumes.
 
     Ends early once `stopped` says so, even while a long clip is being decoded.

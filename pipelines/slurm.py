@@ -17,7 +17,7 @@ class SlurmOptions:
     account: str = ""
     """Whom it is booked on; empty is the user's default."""
     cores: int = 8
-    memory: str = "32GB"
+    memory: str = "32G"
     walltime: str = "04:00:00"
     gpus: int = 1
     interface: str = ""

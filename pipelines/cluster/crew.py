@@ -15,7 +15,7 @@ from mer_store import __version__
 from mer_store.errors import MerStoreError
 from pipelines.cluster.leaving import LEAVING
 from pipelines.cluster.local import local_gpus, started
-from pipelines.cluster.scheduler import connected
+from pipelines.cluster.scheduler import connected, serves_pages
 from pipelines.cluster.settings import quiet_dask
 from pipelines.cluster.task import from_event, make_part_on_worker
 from pipelines.unfit import UnfitError
@@ -155,7 +155,7 @@ def dask_crew(report: Report, say: Callable[[str], None], workers: Workers) -> I
         crew = DaskCrew(client, executor, say, workers)
         crew.listen(report)
         client.set_metadata(VERSION_KEY, __version__)
-        if client.scheduler_info()["services"].get("dashboard"):
+        if workers.dashboard or (workers.scheduler and serves_pages(client.dashboard_link)):
             say(f"dask's dashboard: {client.dashboard_link}")
         try:
             yield crew

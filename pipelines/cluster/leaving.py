@@ -8,6 +8,7 @@ from distributed import Worker, WorkerPlugin
 from distributed.core import Status
 
 from pipelines import interrupt
+from pipelines.cluster.settings import hush
 
 #: Under which workers say that they leave.
 LEAVING = "mer-store-leaving"
@@ -22,6 +23,7 @@ class Leaving(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Worker) -> None:
         """Start to watch."""
+        hush()
         Thread(target=self._watch, args=(worker,), daemon=True, name="leaving").start()
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002

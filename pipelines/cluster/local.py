@@ -72,7 +72,10 @@ def dashboard_options(dashboard: bool, host: str = "127.0.0.1") -> dict[str, Any
         It is wanted, and what draws it is not installed.
     """
     if not dashboard:
-        return {"dashboard": False}
+        return {
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        }  # it serves its health all the same
     if find_spec("bokeh") is None:
         raise UsageError(
             "--dashboard: dask draws it with bokeh, which is not installed: pip install bokeh"

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from threading import Thread
+from urllib.request import urlopen
 
 from distributed import Client
 from distributed.comm.addressing import parse_address, parse_host_port
@@ -39,6 +41,17 @@ def connected(scheduler: str, option: str = "--scheduler ") -> Iterator[Client]:
         ) from error
     with client:
         yield client
+
+
+def serves_pages(link: str | None) -> bool:
+    """Tell whether a dashboard answers at `link`: schedulers name one that is not there, too."""
+    if not link or not link.startswith("http"):
+        return False
+    try:
+        with urlopen(link, timeout=1.0) as answer:  # noqa: S310 - http, see above
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
 
 
 def _knock(address: str) -> None:

@@ -12,8 +12,8 @@ CONNECT_S = 10
 #: Time a worker is given to leave. All that matters is committed by then.
 LEAVE_S = 1.0
 QUIET = (
-    "distributed", "distributed.client", "distributed.nanny", "distributed.worker", "tornado.application",
-    "asyncio",
+    "distributed", "distributed.client", "distributed.core", "distributed.nanny", "distributed.worker",
+    "tornado.application", "asyncio",
 )  # fmt: skip
 
 SETTINGS = {
@@ -33,16 +33,26 @@ SETTINGS = {
 @contextmanager
 def quiet_dask() -> Iterator[None]:
     """Set dask up, and keep its log to itself: what a person must know is said in their words."""
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    hush()
     with dask.config.set(SETTINGS):
         yield
+
+
+def hush() -> None:
+    """Silence dask's own log in this process."""
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class HurriedNanny(Nanny):  # type: ignore[misc]
     """A nanny that does not wait for libraries to tidy up, and remembers why it closed."""
 
     closed_for = ""
+
+    def close_gracefully(self, reason: str = "nanny-close-gracefully") -> None:
+        """Go when the worker has gone: it tells why."""
+        self.closed_for = self.closed_for or reason
+        super().close_gracefully(reason=reason)
 
     async def close(self, timeout: float = LEAVE_S, reason: str = "nanny-close") -> Any:  # noqa: ARG002
         """Close the worker, by force after `LEAVE_S`."""

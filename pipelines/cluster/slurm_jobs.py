@@ -70,6 +70,7 @@ def cluster_of(options: SlurmOptions, **more: Any) -> SLURMCluster:
         account=options.account or None,
         cores=options.cores,
         memory=options.memory,
+        job_mem=options.memory,  # as written: it would be counted in other units
         walltime=options.walltime,
         processes=1,
         interface=options.interface or None,

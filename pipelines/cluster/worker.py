@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from distributed import rpc
@@ -47,14 +48,15 @@ def join(
         os.environ.update(variables)  # before the process is made that computes
         stop = StopFile(Path(folder))
         with shielded_loop() as runner, stop_on_signal(stop):
-            say(f"worker {name} joins {address}: {described(device, variables)}")
+            nanny = partial(_nanny, address, name, folder, patience_s, str(stop.path))
+            joined = f"worker {name} has joined {address}, {described(device, variables)}"
             serving = asyncio.run_coroutine_threadsafe(
-                _serve(address, name, folder, patience_s, stop), runner.loop.asyncio_loop
+                _serve(nanny, stop, lambda: say(joined)), runner.loop.asyncio_loop
             )
             closed_for = _patiently(serving)
     if stop.asked:
         say(f"worker {name} left; what it had in hand is committed")
-    elif "scheduler-connection" in closed_for or "lost" in closed_for:
+    elif "broken" in closed_for:
         raise MerStoreError(f"the scheduler at {address} is gone")
     else:
         say(f"worker {name} was sent away by the scheduler")
@@ -111,9 +113,9 @@ def require_same_version(address: str) -> None:
         )
 
 
-async def _serve(address: str, name: str, folder: str, patience_s: int, stop: StopFile) -> str:
-    """Run the worker's process until it is through. Return why it ended."""
-    nanny = HurriedNanny(
+def _nanny(address: str, name: str, folder: str, patience_s: int, flag: str) -> HurriedNanny:
+    """Return what starts the worker's process, and starts it again where it dies."""
+    return HurriedNanny(
         address,
         nthreads=1,
         name=name,
@@ -122,12 +124,21 @@ async def _serve(address: str, name: str, folder: str, patience_s: int, stop: St
         death_timeout=patience_s,
         silence_logs=logging.CRITICAL,
         local_directory=folder,
-        plugins=(Leaving(str(stop.path)),),
+        plugins=(Leaving(flag),),
     )
+
+
+async def _serve(
+    make_nanny: Callable[[], HurriedNanny], stop: StopFile, joined: Callable[[], None]
+) -> str:
+    """Run the worker's process until it is through. Return why it ended."""
+    nanny = make_nanny()
+    address = nanny.scheduler_addr
     try:
         await nanny
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
-        raise UsageError(f"worker {name} cannot join {address}: {_root(error)}") from error
+        raise MerStoreError(f"worker {nanny.name} cannot join {address}: {_root(error)}") from error
+    joined()
     finished = asyncio.ensure_future(nanny.finished())
     while not finished.done() and not stop.asked:
         await asyncio.wait({finished}, timeout=POLL_S)
@@ -139,7 +150,7 @@ async def _serve(address: str, name: str, folder: str, patience_s: int, stop: St
 
 async def _until_idle(address: str, nanny: HurriedNanny) -> None:
     """Wait until the worker has handed in its part. It takes no other: see `Leaving`."""
-    with suppress(OSError, TimeoutError):  # where the scheduler is gone
+    with suppress(OSError, TimeoutError, KeyError):  # it is gone, or is another by now
         async with rpc(address) as scheduler:
             for _ in range(2):  # once is too early where a part was on its way
                 await asyncio.sleep(2 * POLL_S)
@@ -148,8 +159,12 @@ async def _until_idle(address: str, nanny: HurriedNanny) -> None:
 
 
 async def _n_in_hand(scheduler: rpc, worker: str | None) -> int:
-    processing = await scheduler.processing(workers=[worker]) if worker else {}
-    return len(processing.get(worker, ()))
+    """Return how many parts it works on, or has a report of that the run has not fetched."""
+    if not worker:
+        return 0
+    working = await scheduler.processing(workers=[worker])
+    holding = await scheduler.has_what(workers=[worker])
+    return len(working.get(worker, ())) + len(holding.get(worker, ()))
 
 
 def _root(error: BaseException) -> BaseException:

@@ -11,13 +11,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
+from worker_processes import environment, extract, n_commits, outcomes, scheduler, wait_until
 
 from mer_store.errors import MerStoreError, UsageError
-from mer_store.store.store import Store
 from pipelines.cluster import local, settings
 from pipelines.cluster.crew import DaskCrew, dask_crew
 from pipelines.cluster.local import worker_environments
@@ -48,39 +47,6 @@ def corpus(bench):
     return bench
 
 
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    tests = Path(__file__).parents[1]
-    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{tests}", **more}
-
-
-class Command(subprocess.Popen):
-    """A process that does not outlive a test that fails."""
-
-    def __exit__(self, kind, error, traceback):
-        if error is not None:
-            self.kill()
-        super().__exit__(kind, error, traceback)
-
-
-def extract(folder: Path, *more: str, **variables: str) -> subprocess.Popen:
-    line = [sys.executable, "-c", "from mer_store.cli import main; main()"]
-    options = "extract --modality audio --device cpu --decoders 1 --workers 2".split()
-    return Command(
-        [*line, *options, *more], cwd=folder, env=environment(folder, **variables), text=True,
-        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def n_commits(store: Path) -> int:
-    return len(list(store.glob("features/*/*/commits/*.json")))
-
-
-def wait_until(condition, process: subprocess.Popen) -> None:
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-
-
 def children(process: subprocess.Popen) -> list[int]:
     """Living worker processes of `process`."""
     found = []
@@ -102,16 +68,9 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def outcomes(store: Path) -> dict[str, tuple[str, str]]:
-    [features] = Store.open(store).feature_sets()
-    rows = [row for record in features.records() for row in record.ledger]
-    assert [clip for clip, n in Counter(row.clip_id for row in rows).items() if n > 1] == []
-    return {row.clip_id: (row.status, row.reason or "") for row in rows}
-
-
 def test_a_kill_and_ctrl_c(corpus):
     store = corpus.folder / "store"
-    with extract(corpus.folder, "--part-clips", "1") as process:
+    with extract(corpus.folder, "--workers", "2", "--part-clips", "1") as process:
         wait_until(lambda: n_commits(store) >= 2 and len(children(process)) == 2, process)
         victim, other = children(process)
         os.kill(victim, signal.SIGKILL)
@@ -134,7 +93,7 @@ def test_a_kill_and_ctrl_c(corpus):
 
 
 def test_a_clip_that_kills_its_worker_is_blamed_alone(corpus):
-    with extract(corpus.folder, "--part-clips", "100", KILL="yes") as process:
+    with extract(corpus.folder, "--workers", "2", "--part-clips", "100", KILL="yes") as process:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     assert "times a worker died" in err
@@ -149,7 +108,7 @@ def test_a_clip_that_kills_its_worker_is_blamed_alone(corpus):
 def test_kills_at_random_lose_nothing(corpus):
     rng = random.Random(7)
     store = corpus.folder / "store"
-    with extract(corpus.folder, "--part-clips", "3") as process:
+    with extract(corpus.folder, "--workers", "2", "--part-clips", "3") as process:
         for _ in range(3):
             target = n_commits(store) + rng.randint(1, 8)
             wait_until(
@@ -164,32 +123,22 @@ def test_kills_at_random_lose_nothing(corpus):
 
 
 @pytest.fixture
-def scheduler(corpus):
-    """Start a scheduler with one worker, and give its process and address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"tcp://127.0.0.1:{port}"
+def served(corpus):
+    """Start a scheduler with one worker of dask's own, and give its process and address."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "dask"]
-    head_line = f"scheduler --host 127.0.0.1 --port {port} --no-dashboard"
-    worker_line = f"worker {address} --nthreads 1 --no-nanny --no-dashboard"
-    with (
-        subprocess.Popen([*dask, *head_line.split()], **quiet) as head,
-        subprocess.Popen(
-            [*dask, *worker_line.split()], env=environment(corpus.folder), **quiet
-        ) as worker,
-    ):
-        try:
-            wait_until(lambda: _answers(port), head)
-            yield head, address
-        finally:
-            for process in (worker, head):
-                process.kill()
+    with scheduler() as (head, address):
+        line = f"worker {address} --nthreads 1 --no-nanny --no-dashboard"
+        with subprocess.Popen(
+            [sys.executable, "-m", "dask", *line.split()], env=environment(corpus.folder), **quiet
+        ) as worker:
+            try:
+                yield head, address
+            finally:
+                worker.kill()
 
 
-def test_a_scheduler_that_serves_and_then_dies(corpus, scheduler):
-    head, address = scheduler
+def test_a_scheduler_that_serves_and_then_dies(corpus, served):
+    head, address = served
     store = corpus.folder / "store"
     assert (
         corpus.extract(layers="1", part_clips=20, workers=Workers(scheduler=address)).tally.n_ok
@@ -210,14 +159,6 @@ def test_a_scheduler_that_serves_and_then_dies(corpus, scheduler):
     killer.join()
     assert "run the same command again" in str(raised.value)
     assert n_before < n_commits(store) < n_before + N_CLIPS, "what was committed stays"
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port)):
-            return True
-    except OSError:
-        return False
 
 
 def connect(address: str) -> None:
