@@ -6,28 +6,48 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed import Client
+from distributed.deploy.spec import ProcessInterface
 
 from mer_store.errors import UsageError
 from pipelines.cluster.local import THREAD_VARIABLES, dashboard_options, shielded_loop
 from pipelines.slurm import SlurmOptions
 
 JOB_NAME = "mer-store"
+SUBMIT_S = 120.0
 
 
 class WorkerJob(SLURMJob):  # type: ignore[misc]
     """A job whose workers are ``mer-store worker``: they commit what is in hand when SLURM ends the job."""
 
     def __init__(
-        self, scheduler: Any = None, name: Any = None, *, options: SlurmOptions, **more: Any
+        self,
+        scheduler: Any = None,
+        name: Any = None,
+        *,
+        options: SlurmOptions,
+        answers: "SimpleQueue[str | BaseException]",
+        **more: Any,
     ) -> None:
         super().__init__(scheduler, name, **more)
+        self._answers = answers
         self._command_template = worker_lines(str(scheduler), str(name), options)
+
+    async def start(self) -> None:
+        """Submit the job, and pass on what SLURM answers."""
+        try:
+            await super().start()
+        except (RuntimeError, ValueError, OSError) as error:
+            await ProcessInterface.start(self)  # so that the cluster can be closed
+            self._answers.put(error)
+        else:
+            self._answers.put(str(self.job_id))
 
 
 def worker_lines(address: str, name: str, options: SlurmOptions) -> str:
@@ -66,6 +86,7 @@ def cluster_of(options: SlurmOptions, **more: Any) -> SLURMCluster:
     return SLURMCluster(
         job_cls=WorkerJob,
         options=options,
+        answers=SimpleQueue(),
         queue=options.queue or None,
         account=options.account or None,
         cores=options.cores,
@@ -103,22 +124,33 @@ def submitted(
             scheduler_options=dashboard_options(dashboard, ""),
         ) as cluster,
     ):
-        submit(cluster, n_jobs)
-        jobs = ", ".join(str(job.job_id) for job in cluster.workers.values())
-        say(f"SLURM has {n_jobs} jobs of ours: {jobs}; their logs are in {options.log_directory}/")
+        numbers = ", ".join(submit(cluster, n_jobs))
+        say(
+            f"SLURM has {n_jobs} jobs of ours: {numbers}; their logs are in {options.log_directory}/"
+        )
         with Client(cluster, set_as_default=False) as client:
             yield client
 
 
-def submit(cluster: SLURMCluster, n_jobs: int) -> None:
-    """Submit jobs, and say it here and now where SLURM refuses one."""
+def submit(cluster: SLURMCluster, n_jobs: int, within_s: float = SUBMIT_S) -> list[str]:
+    """Submit jobs, and say it here and now where SLURM refuses one: dask would only log it.
+
+    Returns their numbers.
+    """
+    answers: SimpleQueue[str | BaseException] = cluster.new_spec["options"]["answers"]
     cluster.scale(jobs=n_jobs)
-    try:
-        cluster.sync(cluster._correct_state)  # `scale` alone would only log a refusal
-    except (RuntimeError, ValueError, OSError) as error:
-        with suppress(Exception):  # the jobs that it took
-            cluster.scale(0)
-        raise UsageError(f"--cluster slurm: sbatch refuses: {refusal(error)}") from error
+    numbers = []
+    for _ in range(n_jobs):
+        try:
+            answer = answers.get(timeout=within_s)
+        except Empty:
+            raise UsageError(
+                f"--cluster slurm: sbatch has not answered for {within_s:.0f} s"
+            ) from None
+        if isinstance(answer, BaseException):
+            raise UsageError(f"--cluster slurm: sbatch refuses: {refusal(answer)}") from answer
+        numbers.append(answer)
+    return numbers
 
 
 def refusal(error: BaseException) -> str:
