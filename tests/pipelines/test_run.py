@@ -11,6 +11,7 @@ from mer_store.errors import MerStoreError
 from pipelines.interrupt import StopFile
 from pipelines.progress import Progress
 from pipelines.run import run_parts, split
+from pipelines.unfit import UnfitError
 from pipelines.work import PartReport, PartWork, Tally
 
 
@@ -103,6 +104,65 @@ def test_a_cancelled_future_is_a_loss_for_the_crew_to_judge(tmp_path):
     crew.executor = Cancelling()
     with pytest.raises(CancelledError):
         run(crew, works(1), tmp_path)
+
+
+class HeterogeneousCrew(MortalCrew):
+    """Three workers; the part that each takes first tells whether it is one that can do the work."""
+
+    def __init__(self, n_unfit: int):
+        super().__init__()
+        self.n_unfit = n_unfit
+        self.dismissed: list[str] = []
+
+    def make_part(self, work: PartWork) -> PartReport:
+        self.n_calls += 1
+        if self.n_calls <= self.n_unfit:
+            raise UnfitError("no weights", worker=f"worker {self.n_calls}")
+        ids = [source.clip_id for source in work.sources]
+        self.done += ids
+        return PartReport(Tally(n_ok=len(ids)), ("part",), {}, ())
+
+    def dismiss(self, error: UnfitError) -> bool:
+        if len(self.dismissed) == 2:
+            return False
+        self.dismissed.append(error.worker)
+        return True
+
+
+def test_what_one_worker_cannot_do_others_do(tmp_path):
+    crew = HeterogeneousCrew(n_unfit=2)
+    report = run(crew, works(5), tmp_path)
+    assert sorted(crew.dismissed) == ["worker 1", "worker 2"]
+    assert len(crew.done) == len(set(crew.done)) == 40
+    assert (report.tally.n_ok, report.n_lost) == (40, 0)
+
+
+def test_what_no_worker_can_do_ends_the_run(tmp_path):
+    crew = HeterogeneousCrew(n_unfit=100)
+    with pytest.raises(UnfitError, match="no weights"):
+        run(crew, works(5), tmp_path)
+    assert crew.done == []
+
+
+def test_what_a_worker_leaves_that_goes_is_done_by_others(tmp_path):
+    class LeavingCrew(MortalCrew):
+        def make_part(self, work: PartWork) -> PartReport:
+            self.n_calls += 1
+            ids = [source.clip_id for source in work.sources]
+            done, left = (ids[:3], ids[3:]) if self.n_calls == 2 else (ids, [])
+            self.done += done
+            self.blamed |= work.rejected
+            tally = Tally(n_ok=len(done), n_failed=len(work.rejected))
+            return PartReport(tally, ("part",), {}, (), bool(left), tuple(left))
+
+    parts = works(4)
+    parts[1] = replace(parts[1], rejected={"bad": "why"})
+    crew = LeavingCrew(n_workers=1)
+    report = run(crew, parts, tmp_path)
+    assert len(crew.done) == len(set(crew.done)) == 32
+    assert report.tally == Tally(n_ok=32, n_failed=1), "the rejected one is counted once"
+    assert not report.stopped
+    assert len(report.part_ids) == 5
 
 
 def test_splitting_keeps_every_clip_and_the_rejected_ones_once():
