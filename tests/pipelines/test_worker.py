@@ -88,7 +88,7 @@ def test_where_no_worker_can_load_the_model_the_run_ends_with_the_reason(corpus)
 
 def test_one_that_joins_late_gets_work_and_one_that_leaves_hands_over(corpus, site):
     _, address, worker = site
-    first = worker("first", SLOW="0.05")
+    first = worker("first", SLOW="0.5")
     join_all(address, first)
     store = corpus / "store"
     with extract(corpus, "--scheduler", address, "--part-clips", "60") as run:
