@@ -12,7 +12,7 @@ from typing import Any
 from distributed import Client, KilledWorker
 
 from mer_store import __version__
-from mer_store.errors import MerStoreError
+from mer_store.errors import MerStoreError, UsageError
 from pipelines.cluster.leaving import LEAVING
 from pipelines.cluster.local import local_gpus, started
 from pipelines.cluster.scheduler import connected, serves_pages
@@ -173,8 +173,12 @@ def _client(workers: Workers, say: Callable[[str], None]) -> Iterator[Client]:
         with connected(workers.scheduler) as client:
             yield client
     elif workers.slurm:
-        from pipelines.cluster.slurm_jobs import submitted
-
+        try:
+            from pipelines.cluster.slurm_jobs import submitted
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"--cluster slurm: {error.name} is not installed: pip install 'mer-store[slurm]'"
+            ) from error
         with submitted(
             workers.slurm, workers.number or 1, say, dashboard=workers.dashboard
         ) as client:

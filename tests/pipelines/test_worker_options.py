@@ -1,6 +1,7 @@
 """Which workers a command asks for, and what it says of them."""
 
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -11,7 +12,7 @@ from extractors.contract import ExtractorRequest
 from mer_store.cli.extract import extract
 from mer_store.errors import MerStoreError, UsageError
 from pipelines.cluster import local
-from pipelines.cluster.crew import DaskCrew
+from pipelines.cluster.crew import DaskCrew, dask_crew
 from pipelines.cluster.local import dashboard_options, local_gpus
 from pipelines.cluster.scheduler import serves_pages
 from pipelines.slurm import SlurmOptions
@@ -112,6 +113,17 @@ def test_a_dashboard_is_named_where_it_answers():
     assert not serves_pages(f"{address}/status")
     assert not serves_pages(None)
     assert not serves_pages("file:///etc/hostname")
+
+
+def test_the_extra_that_slurm_needs_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
+    monkeypatch.delitem(sys.modules, "pipelines.cluster.slurm_jobs", raising=False)
+    workers = Workers(1, slurm=SlurmOptions())
+    with (
+        pytest.raises(UsageError, match=r"pip install 'mer-store\[slurm\]'"),
+        dask_crew(lambda tally, name: None, print, workers),
+    ):
+        pytest.fail("submitted")
 
 
 class FakeClient:
