@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from mer_store.errors import StoreDamagedError
-from mer_store.store.commit import derive_record, publish_record
+from mer_store.store.commit import GROUP_FILE, derive_record, publish_record
 from mer_store.store.layout import MAX_RECORD_BYTES, Folders, make_folder, read_small, sync_folder
 from mer_store.store.record import CommitRecord
 from mer_store.store.shared import unseal
@@ -106,9 +106,10 @@ def _move_folder(folders: Folders, part_id: str, fingerprint: str, to: Path) -> 
     place = folders.part(part_id)
     if not os.path.lexists(place):
         return False
-    if known_record(folders, part_id, to) is None:  # the record was broken: perhaps nothing else
-        record = whole(place)
-        if record is not None and (record.part_id, record.fingerprint) == (part_id, fingerprint):
+    record, moved = whole(place), known_record(folders, part_id, to)
+    if record is not None and (record.part_id, record.fingerprint) == (part_id, fingerprint):
+        same_text = moved is not None and moved.files.get(GROUP_FILE) == record.files[GROUP_FILE]
+        if moved is None or (same_text and moved != record):  # the record was broken, nothing else
             publish_record(folders, record)
             return True
     if not place.is_symlink():

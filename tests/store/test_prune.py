@@ -142,3 +142,19 @@ def test_quarantine_is_emptied_only_on_demand(feature_set, tmp_path):
     found = prune(store, yes=True, quarantine=True)
     assert [item.freed for item in found] == [True, True]
     assert list(store.path.glob("**/quarantine/*")) == []
+
+
+def test_a_reader_that_opens_the_store_while_parts_go(feature_set, tmp_path, monkeypatch):
+    from mer_store.store import feature_set as module
+
+    real = module.read_record
+
+    def read_record(folders, part_id):
+        monkeypatch.setattr(module, "read_record", real)
+        prune(Store.open(tmp_path), yes=True, older_than_s=0)
+        return real(folders, feature_set.old.part_id)
+
+    monkeypatch.setattr(module, "read_record", read_record)
+    reader = Store.open(tmp_path).features("audio")
+    assert reader.clip_ids == ("a", "b")
+    assert [part.part_id for part in reader.index.parts] == kept(feature_set)

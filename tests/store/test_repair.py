@@ -14,7 +14,7 @@ from mer_store.store.verify import verify
 from mer_store.store.writer import ClipRows
 
 GOOD, BAD = ("g0", "g1"), ("b0", "b1")
-RECORD_ALONE = ("no JSON", "cut record", "other record")
+RECORD_ALONE = ("no JSON", "cut record", "other record", "changed record")
 
 
 @pytest.fixture
@@ -56,6 +56,7 @@ def damage(feature_set, how):
         "no JSON": lambda: commit.write_text("{"),
         "cut record": lambda: commit.write_bytes(text[:-100]),
         "other record": lambda: commit.write_bytes((feature_set.path / "spec.json").read_bytes()),
+        "changed record": lambda: commit.write_bytes(text.replace(b"truncated", b"untouched")),
         "record and file": lambda: (commit.write_text(""), shard.unlink()),
     }
     actions[how]()
