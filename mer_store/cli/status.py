@@ -35,9 +35,7 @@ def status(store: str, clips: Path, *, as_json: bool) -> None:
     opened = open_store(store)
     facts = [_facts(feature_set, clip_ids) for feature_set in opened.feature_sets()]
     if as_json:
-        click.echo(
-            json.dumps({"store": opened.where, "feature_sets": facts}, ensure_ascii=False)
-        )
+        click.echo(json.dumps({"store": opened.where, "feature_sets": facts}, ensure_ascii=False))
         return
     if not facts:
         click.echo(f"{opened.where}: empty; fill it with `mer-store extract --modality audio`")

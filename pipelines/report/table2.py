@@ -116,7 +116,9 @@ class Table2:
             made_by = feature_set.spec.preprocessing.get("adapter")
             if isinstance(made_by, dict) and made_by["digest"] == digest:
                 return feature_set.spec.fingerprint
-        raise UsageError(f"{self._store.where}: no features of the adapters in {self._adapter.path}")
+        raise UsageError(
+            f"{self._store.where}: no features of the adapters in {self._adapter.path}"
+        )
 
     def _align(self, adapted: str) -> str:
         """Return the fingerprint of the aligned visual features, made now unless they are there."""

@@ -35,7 +35,12 @@ class Gate:
     """Passes requests on to an S3 server; holds uploads back from the one after `n_puts` on."""
 
     def __init__(self, app) -> None:
-        self.app, self.n_puts, self.held, self.open = app, None, threading.Event(), threading.Event()
+        self.app, self.n_puts, self.held, self.open = (
+            app,
+            None,
+            threading.Event(),
+            threading.Event(),
+        )
         self.lock = threading.Lock()
 
     def __call__(self, environ, start_response):
@@ -92,11 +97,15 @@ def members(tmp_path):
 
 def test_the_story_goes_as_the_readme_tells_it(members, bucket, monkeypatch):
     gate, variables = bucket
-    environment = os.environ | variables | {
-        "MER_STORE_SET": "epochs=2 batch=4",
-        "MER_STORE_CACHE": str(members / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = (
+        os.environ
+        | variables
+        | {
+            "MER_STORE_SET": "epochs=2 batch=4",
+            "MER_STORE_CACHE": str(members / "cache"),
+            "OMP_NUM_THREADS": "1",
+        }
+    )
 
     def start(member, command):
         assert command[0] == "mer-store"
