@@ -94,22 +94,16 @@ def long_name(option: click.Option) -> str:
     return max(option.opts, key=len).lstrip("-")
 
 
-def store_option(command: Command) -> Command:
+def store_option(command: Command, metavar: str = "DIR") -> Command:
     """Add ``--store``."""
     return click.option(
-        "--store", default="store", show_default=True, metavar="DIR", help="The feature store."
+        "--store", default="store", show_default=True, metavar=metavar, help="The feature store."
     )(command)
 
 
 def any_store_option(command: Command) -> Command:
     """Add ``--store`` to a command that only reads: a remote does, too."""
-    return click.option(
-        "--store",
-        default="store",
-        show_default=True,
-        metavar="DIR_OR_URL",
-        help="The feature store.",
-    )(command)
+    return store_option(command, "DIR_OR_URL")
 
 
 def clips_option(command: Command) -> Command:

@@ -22,11 +22,10 @@ from mer_store.remote.layout import (
     store_text,
 )
 from mer_store.remote.send import Sender
-from mer_store.remote.side import LocalSide, RemoteSide, Side, checked_spec
+from mer_store.remote.side import LocalSide, RemoteSide, Side
 from mer_store.remote.subset import Subset
 from mer_store.spec import Spec
 from mer_store.store.commit import file_facts
-from mer_store.store.layout import MAX_SMALL_BYTES
 
 #: Records are committed after so many parts, so that an interrupted push loses few.
 N_PARTS_A_COMMIT = 25
@@ -72,11 +71,7 @@ class HubSender(Sender):
         self.hub.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
         path, text = spec_path(key), (spec.to_json() + "\n").encode()
         if self.bucket.exists(path):
-            there = checked_spec(
-                self.bucket.get(path, MAX_SMALL_BYTES), key, self.bucket.where(path)
-            )
-            if there != spec:
-                raise StoreDamagedError(f"{self.bucket.where(path)}: another spec of the same name")
+            self.require_spec(key, spec)
             return
         self._ready[path] = text
         if not self.bucket.exists(STORE_FILE):

@@ -31,11 +31,13 @@ class RemotePart:
     batch
         What is asked for together.
     folder
-        Where whole files are kept, at their paths; None keeps only what is small.
+        Where whole files are kept, at their paths.
     spans
         Where pieces of files are kept; None keeps none.
     fetched
         Called when a whole file was fetched.
+    may_fetch_whole
+        Whether a whole file may be fetched where that costs less than its pieces.
     """
 
     def __init__(

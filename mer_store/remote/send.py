@@ -19,7 +19,7 @@ from mer_store.remote.layout import (
 )
 from mer_store.remote.meter import Meter
 from mer_store.remote.receive import settle
-from mer_store.remote.side import RemoteSide, Side, checked_spec
+from mer_store.remote.side import RemoteSide, Side
 from mer_store.remote.subset import Subset
 from mer_store.spec import Spec
 from mer_store.store.record import CommitRecord, FileFacts
@@ -51,9 +51,13 @@ class Sender:
         path = spec_path(key)
         text = (spec.to_json() + "\n").encode()
         if not self.bucket.put_new(path, text):
-            there = checked_spec(self.bucket.get(path, 1 << 20), key, self.bucket.where(path))
-            if there != spec:
-                raise StoreDamagedError(f"{self.bucket.where(path)}: another spec of the same name")
+            self.require_spec(key, spec)
+
+    def require_spec(self, key: SetKey, spec: Spec) -> None:
+        """Raise `StoreDamagedError` where the spec that is there is another one."""
+        if RemoteSide(self.bucket).spec(key) != spec:
+            where = self.bucket.where(spec_path(key))
+            raise StoreDamagedError(f"{where}: another spec of the same name")
 
     def send(self, key: SetKey, part: Subset, source: Side) -> None:
         """Put a part's files, then its record.
