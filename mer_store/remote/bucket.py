@@ -1,13 +1,14 @@
 """A tree of objects behind a URL: listed, read by ranges, written whole. All we use of fsspec is here."""
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 from mer_store.errors import UsageError
 from mer_store.remote.address import PROTOCOLS, Address
+from mer_store.remote.s3 import S3Objects
 from mer_store.remote.trying import TransferError, tried
 
 #: No byte for so long: the connection is given up and the request made again.
@@ -40,6 +41,11 @@ class Bucket:
         if protocol == "s3":
             fs.retries = 1  # `tried` does that, and waits longer each time
         return fs
+
+    @cached_property
+    def s3(self) -> S3Objects | None:
+        """The same objects by a client that streams; None where they are not S3's."""
+        return S3Objects(self.fs) if self.address.protocol == "s3" else None
 
     @cached_property
     def root(self) -> str:
@@ -84,6 +90,12 @@ class Bucket:
             return bytes(data)
 
         return self.tried(fetch, path) if stop > start else b""
+
+    def stream(self, path: str, start: int, stop: int) -> Iterator[bytes] | None:
+        """Yield the bytes from `start` to before `stop`, by one request; None where there are only ranges."""
+        if self.s3 is None:
+            return None
+        return self.s3.stream(self._path(path), start, stop, self.where(path))
 
     def names(self, folder: str) -> dict[str, int | None]:
         """Return name -> size of what lies directly in `folder`; folders have no size. Empty where none is.
@@ -150,6 +162,13 @@ class Bucket:
             raise
         if not atomic:
             self.fs.mv(place, self._path(path))
+
+    def put_whole(self, path: str, data: bytes, sha256: str) -> None:
+        """Write an object whose digest is known, by one request where that can be."""
+        if self.s3 is None:
+            self.put(path, [data])
+        else:
+            self.s3.put(self._path(path), data, sha256)
 
     def _drop(self, file: Any, place: str) -> None:
         """Give up what is being written."""

@@ -18,7 +18,10 @@ from mer_store.store.commit import file_facts
 from mer_store.store.layout import FILE_MODE, make_folder
 from mer_store.store.record import CommitRecord, FileFacts
 
-#: Bytes of one request, and how many requests of one file are on their way at once.
+#: A file up to this size comes in one stream, where the remote has streams. One connection may be slow: of a
+#: larger file several ranges come at once, as other programs do from this size on.
+STREAM_BYTES = 256 * 2**20
+#: Bytes of one range, and how many ranges of one file are on their way at once.
 BLOCK_BYTES = 8 * 2**20
 N_AHEAD = 4
 #: A file that comes wrong is fetched again so many times.
@@ -77,10 +80,10 @@ class Fetcher:
             start = _hash_what_is_there(file.fileno(), facts.n_bytes, digest)
             file.truncate(start)
             self.meter.kept(start)
-            for block in self._blocks(path, start, facts.n_bytes, source):
+            for n_requests, block in self._arriving(path, start, facts.n_bytes, source):
                 file.write(block)
                 digest.update(block)
-                self.meter.moved(len(block))
+                self.meter.moved(len(block), n_requests)
             file.flush()
             if digest.hexdigest() != facts.sha256:
                 partial.unlink()
@@ -89,6 +92,29 @@ class Fetcher:
             os.fsync(file.fileno())
             partial.rename(place)
         return True
+
+    def _arriving(
+        self, path: str, start: int, stop: int, source: CommitRecord
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield a file's bytes in order, each time with how many requests were made since."""
+        stream = None
+        if stop - start <= STREAM_BYTES:
+            stream = self.side.stream(self.key, source, path, start, stop)
+        if stream is None:
+            for block in self._blocks(path, start, stop, source):
+                yield 1, block
+            return
+        at = start
+        for block in stream:
+            yield int(at == start), block
+            at += len(block)
+        if at != stop:
+            raise self._short(path, at, stop, source)
+
+    def _short(self, path: str, at: int, stop: int, source: CommitRecord) -> StoreDamagedError:
+        return StoreDamagedError(
+            f"{self.side.label}: part {source.part_id}, {path}: ends at byte {at}; its record states {stop}"
+        )
 
     def _blocks(self, path: str, start: int, stop: int, source: CommitRecord) -> Iterator[bytes]:
         """Yield a file's bytes in order, a few requests ahead."""
@@ -106,10 +132,7 @@ class Fetcher:
                 block = waiting.pop(0).result()
                 begin, end = spans[number]
                 if len(block) != end - begin:
-                    raise StoreDamagedError(
-                        f"{self.side.label}: part {source.part_id}, {path}: ends at byte "
-                        f"{begin + len(block)}; its record states {stop}"
-                    )
+                    raise self._short(path, begin + len(block), stop, source)
                 yield block
         finally:
             for future in waiting:

@@ -53,8 +53,8 @@ class Meter:
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def moved(self, n_bytes: int) -> None:
-        """Count bytes that came or went just now.
+    def moved(self, n_bytes: int, n_requests: int = 1) -> None:
+        """Count bytes that came or went just now, and the requests that were made for them.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class Meter:
         """
         with self._lock:
             self.n_bytes_moved += n_bytes
-            self.n_requests += 1
+            self.n_requests += n_requests
             self.listener.add(n_bytes, 0)
         self.check()
 

@@ -26,6 +26,8 @@ from mer_store.store.record import CommitRecord, FileFacts
 
 #: Bytes read and sent at once. Clients collect them into parts of their own size.
 BLOCK_BYTES = 8 * 2**20
+#: A file up to this size is read whole, checked, and sent by one request.
+WHOLE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,14 @@ class Sender:
                 )
 
         place = f"{folder}/{path}"
-        self.bucket.tried(lambda: self.bucket.put(place, pieces()), place)
+
+        def put() -> None:
+            if facts.n_bytes > WHOLE_BYTES:
+                self.bucket.put(place, pieces())
+            else:
+                self.bucket.put_whole(place, b"".join(pieces()), facts.sha256)
+
+        self.bucket.tried(put, place)
 
     def finish(self) -> None:
         """Write anew the list of all parts, for those who cannot list, where it is not right.

@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +26,7 @@ from mer_store.remote.layout import (
     spec_path,
     store_text,
 )
+from mer_store.remote.s3 import PIECE_BYTES
 from mer_store.spec import Spec
 from mer_store.store.commit import read_record
 from mer_store.store.layout import (
@@ -60,6 +63,12 @@ class Side(Protocol):
 
     def read(self, key: SetKey, record: CommitRecord, path: str, start: int, stop: int) -> bytes:
         """Return bytes of a file of a part."""
+        ...
+
+    def stream(
+        self, key: SetKey, record: CommitRecord, path: str, start: int, stop: int
+    ) -> Iterator[bytes] | None:
+        """Yield bytes of a file of a part as they come; None where there is only `read`."""
         ...
 
 
@@ -115,6 +124,13 @@ class LocalSide:
             return os.pread(descriptor, stop - start, start)
         finally:
             os.close(descriptor)
+
+    def stream(
+        self, key: SetKey, record: CommitRecord, path: str, start: int, stop: int
+    ) -> Iterator[bytes]:
+        """Yield bytes of a file of a part."""
+        for at in range(start, stop, PIECE_BYTES):
+            yield self.read(key, record, path, at, min(at + PIECE_BYTES, stop))
 
 
 @dataclass(frozen=True)
@@ -200,8 +216,26 @@ class RemoteSide:
     def read(self, key: SetKey, record: CommitRecord, path: str, start: int, stop: int) -> bytes:
         """Return bytes of a file of a part."""
         place = f"{data_folder(key, record)}/{path}"
-        try:
+        with self._there(place):
             return self.bucket.get_range(place, start, stop)
+
+    def stream(
+        self, key: SetKey, record: CommitRecord, path: str, start: int, stop: int
+    ) -> Iterator[bytes] | None:
+        """Yield bytes of a file of a part as they come, where the remote has streams."""
+        place = f"{data_folder(key, record)}/{path}"
+        pieces = self.bucket.stream(place, start, stop)
+        return None if pieces is None else self._streamed(place, pieces)
+
+    def _streamed(self, place: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        with self._there(place):
+            yield from pieces
+
+    @contextmanager
+    def _there(self, place: str) -> Iterator[None]:
+        """Say what it means that a file of a part is not there."""
+        try:
+            yield
         except FileNotFoundError as error:
             raise StoreDamagedError(
                 f"{self.bucket.where(place)}: missing, yet its part is committed; "

@@ -31,7 +31,7 @@ from mer_store.store.layout import Folders
 from mer_store.store.store import Store
 
 #: Parts, files of parts, and requests for pieces of files that are on their way at once.
-N_PARTS, N_FILES, N_REQUESTS = 4, 12, 24
+N_PARTS, N_FILES, N_REQUESTS = 8, 8, 24
 
 
 @dataclass(frozen=True)
