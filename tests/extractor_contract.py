@@ -34,6 +34,17 @@ def assert_same_states(got, expected, within=ROUNDING):
             assert relative(mine[layer], theirs[layer]) <= within, (level, layer)
 
 
+def distance(got, expected):
+    """Largest difference of a row, in units of its own length."""
+    return max(
+        float((np.linalg.norm(row - other, axis=-1) / np.linalg.norm(other, axis=-1)).max())
+        for level in ("utterance", "frame")
+        for row, other in zip(
+            getattr(got, level).values(), getattr(expected, level).values(), strict=True
+        )
+    )
+
+
 class ExtractorContract:
     """Subclass as ``class TestX(ExtractorContract)``, set `request_`, and write the sources.
 
@@ -220,6 +231,19 @@ class ExtractorContract:
     def test_a_row_does_not_depend_on_its_batch(self, extractor, loaded, want, alone):
         for states, expected in zip(self.run(extractor, loaded, want), alone, strict=True):
             assert_same_states(states, expected)
+
+    @pytest.mark.parametrize("n_clips", [2, 3, 7])
+    def test_rows_are_those_of_a_clip_alone_in_any_order_and_batch_size(
+        self, extractor, loaded, want, alone, n_clips
+    ):
+        rng = np.random.default_rng(n_clips)
+        order = rng.permutation(np.tile(np.arange(len(loaded)), 2))
+        for start in range(0, len(order), n_clips):
+            chosen = order[start : start + n_clips]
+            batch = [loaded[number] for number in chosen]
+            for number, states in zip(chosen, self.run(extractor, batch, want), strict=True):
+                assert_same_states(states, alone[number])
+                assert distance(states, alone[number]) <= 1e-5
 
     def test_outcomes_come_in_the_order_of_the_batch(self, extractor, loaded, want, alone):
         backwards = self.run(extractor, loaded[::-1], want)

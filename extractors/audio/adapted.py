@@ -33,7 +33,10 @@ from extractors.contract import (
 from extractors.media.blob import read_blob
 from extractors.models.adapter import AdaptedBlocks, fuse, load_blocks, pool
 from extractors.models.blocks import pad_frames
+from extractors.models.copies import to_device
 from extractors.models.devices import arithmetic, pick_device, pick_dtype
+from extractors.models.half import hold_products
+from extractors.models.memory import Halving
 from extractors.models.saved_adapter import load_adapter
 from extractors.models.speech import RATE_HZ, open_model
 from mer_store.errors import UsageError
@@ -63,6 +66,7 @@ class AdaptedExtractor:
         facts, base = self._saved.facts, self._saved.facts.base_spec
         _refuse_others(request, base)
         self._in_blocks = facts.site == "blocks"
+        self._halving = Halving()
         self._device = pick_device(request.device)
         self._dtype, _ = pick_dtype(self._device, base["compute_dtype"])
         self._base_request = replace(
@@ -109,7 +113,7 @@ class AdaptedExtractor:
             default_layers=layers,
         )
 
-    @cached_property
+    @property
     def batch_limit(self) -> int:
         """Samples of a padded batch; cached frames count as the samples they were made from."""
         return self._base.batch_limit if self._in_blocks else CPU_BATCH_SAMPLES
@@ -138,8 +142,12 @@ class AdaptedExtractor:
     def _blocks(self) -> AdaptedBlocks:
         facts = self._saved.facts
         model = open_model(str(self._base_request.model))
-        frozen = load_blocks(model, facts.first, max(facts.layers)).to(self._device)
-        return self._saved.in_blocks(frozen).to(self._device)
+        frozen = load_blocks(model, facts.first, max(facts.layers))
+        for block in frozen.blocks:
+            hold_products(block, self._dtype)
+        blocks = self._saved.in_blocks(frozen.to(self._device))
+        hold_products(blocks, self._dtype)
+        return blocks.to(self._device)
 
     def path(self, source: Source) -> Path | None:
         """Return the clip's media file."""
@@ -184,7 +192,11 @@ class AdaptedExtractor:
             raise UsageError("--adapter: adapters on pooled outputs have no frame level")
         states = self._cached(batch)
         clips = [one.states for one in states if isinstance(one, Cached)]
-        adapted = iter(self._adapt(clips, want) if clips else [])
+        adapted = iter(
+            self._halving(
+                clips, _padded_size, lambda some: self._adapt(some, want), self._too_large
+            )
+        )
         return [next(adapted) if isinstance(one, Cached) else one for one in states]
 
     def _cached(self, batch: Sequence[Loaded]) -> list[Cached | ClipProblem]:
@@ -208,7 +220,10 @@ class AdaptedExtractor:
             found.append(Cached(stored[0] if self._in_blocks else np.stack(stored)))
         return found
 
-    def _adapt(self, clips: Sequence[Floats], want: Want) -> list[States]:
+    def _too_large(self, states: Floats) -> ClipFailed:
+        return ClipFailed(f"no memory on {self._device} for {len(states)} frames of adapted blocks")
+
+    def _adapt(self, clips: Sequence[Floats], want: Want) -> list[States | ClipProblem]:
         weight = self._saved.layer_weights.to(self._device)
         if not self._in_blocks:
             pooled = self._saved.on_outputs()(torch.from_numpy(np.stack(clips)))
@@ -216,15 +231,19 @@ class AdaptedExtractor:
             given.update(zip(self._saved.facts.layers, pooled.unbind(dim=1), strict=True))
             return split_batch(given, {}, [1] * len(clips), want)
         frames, real = pad_frames(clips)
-        real = None if real is None else real.to(self._device)
+        real = None if real is None else to_device(real, self._device)
         with arithmetic(self._device, self._dtype):
-            layers: dict[Layer, Tensor] = dict(self._blocks(frames.to(self._device), real))
+            layers: dict[Layer, Tensor] = dict(self._blocks(to_device(frames, self._device), real))
         layers = {layer: values.float() for layer, values in layers.items()}
         each = [layers[n] for n in self._saved.facts.layers]
         layers[FUSED] = torch.einsum("l,lbtd->btd", weight, torch.stack(each))
         pooled_layers = {layer: pool(layers[layer], real) for layer in want.utterance}
         lengths = [len(clip) for clip in clips]
         return split_batch(pooled_layers, {n: layers[n] for n in want.frame}, lengths, want)
+
+
+def _padded_size(clips: Sequence[Floats]) -> int:
+    return len(clips) * max(map(len, clips))
 
 
 def _refuse_others(request: ExtractorRequest, base: Mapping[str, Any]) -> None:

@@ -30,6 +30,7 @@ from extractors.contract import (
 from extractors.media.audio import AUDIO_RULE, decode_audio
 from extractors.media.blob import read_blob
 from extractors.models.devices import pick_device, pick_dtype
+from extractors.models.memory import Halving, units_that_fit
 from extractors.models.speech import RATE_HZ, open_model
 from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers
@@ -37,10 +38,12 @@ from mer_store.layers import Layer, describe_layers
 DEFAULT_MODEL = "TencentGameMate/chinese-hubert-large"
 #: Raised when a change of this code changes numbers.
 VERSION = 1
+#: In a spec of half precision: once it was so below the lowest wanted layer only.
+HALF_PRECISION = "products of all blocks; norms and the residual sum in float32"
 #: Batches gain nothing on a CPU and pay for their padding; only clips under a second share one.
 CPU_BATCH_SAMPLES = 2 * RATE_HZ
-#: A GPU is busy with this much.
-GPU_BATCH_SAMPLES = 320 * RATE_HZ
+#: What keeps each kind of device busy.
+BATCH_SAMPLES = {"cpu": CPU_BATCH_SAMPLES, "cuda": 320 * RATE_HZ}
 #: A padded second of audio takes 21 to 27 MB in HuBERT-large in float32; other widths in proportion.
 BYTES_PER_S_AND_WIDTH = 32e6 / 1024
 
@@ -73,6 +76,7 @@ class AudioExtractor:
         self._speech_model = open_model(request.model or DEFAULT_MODEL)
         self._parts = self._recipe.parts(self._speech_model.n_layers)
         self.equal_sizes = self._speech_model.padding_changes_numbers
+        self._halving = Halving()
         self.identity = self._identify(request.recipe)
 
     def _identify(self, recipe_name: str) -> Identity:
@@ -90,6 +94,7 @@ class AudioExtractor:
                 "min_samples": model.n_window,
                 "frame_shift_s": model.n_hop / RATE_HZ,
                 "version": VERSION,
+                **({} if self._dtype == torch.float32 else {"half_precision": HALF_PRECISION}),
                 **self._recipe.preprocessing(),
             },
             pooling="mean",
@@ -100,14 +105,15 @@ class AudioExtractor:
             default_layers=default_layers(layers, model.n_layers),
         )
 
-    @cached_property
+    @property
     def batch_limit(self) -> int:
-        """Samples of a padded batch: few on a CPU, what fits half the free memory on a GPU."""
-        if self._device.type == "cpu":
-            return CPU_BATCH_SAMPLES
-        n_free_bytes, _ = torch.cuda.mem_get_info(self._device)
-        fitting_s = n_free_bytes / 2 / (BYTES_PER_S_AND_WIDTH * self._speech_model.width)
-        return max(RATE_HZ, min(GPU_BATCH_SAMPLES, int(fitting_s * RATE_HZ)))
+        """Samples of a padded batch: what the device has memory for, and had."""
+        return min(self._fitting, self._halving.limit)
+
+    @cached_property
+    def _fitting(self) -> int:
+        bytes_per_sample = BYTES_PER_S_AND_WIDTH * self._speech_model.width / RATE_HZ
+        return units_that_fit(self._device, bytes_per_sample, BATCH_SAMPLES[self._device.type])
 
     @cached_property
     def _states(self) -> HiddenStates:
@@ -199,16 +205,22 @@ class AudioExtractor:
             yield waveforms[start : start + n_at_once]
 
     def _run(self, waveforms: Sequence[Floats], want: Want) -> list[Rows | ClipProblem]:
-        """Return one outcome per waveform; on a GPU without memory for all, half of them at a time."""
-        try:
-            return [*compute_rows(self._states, waveforms, self._parts, want)]
-        except torch.OutOfMemoryError:
-            if len(waveforms) == 1:
-                length_s = len(waveforms[0]) / RATE_HZ
-                return [ClipFailed(f"no memory on the device for {length_s:.1f} s of audio")]
-        torch.cuda.empty_cache()
-        half = len(waveforms) // 2
-        return [*self._run(waveforms[:half], want), *self._run(waveforms[half:], want)]
+        """Return one outcome per waveform."""
+        return self._halving(
+            waveforms,
+            _padded_size,
+            lambda piece: compute_rows(self._states, piece, self._parts, want),
+            self._too_large,
+        )
+
+    def _too_large(self, waveform: Floats) -> ClipFailed:
+        return ClipFailed(
+            f"no memory on {self._device} for {len(waveform) / RATE_HZ:.1f} s of audio"
+        )
+
+
+def _padded_size(waveforms: Sequence[Floats]) -> int:
+    return len(waveforms) * max(map(len, waveforms))
 
 
 def _outcome(pieces: Sequence[Rows | ClipProblem], want: Want) -> States | ClipProblem:

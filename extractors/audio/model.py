@@ -5,13 +5,15 @@ Shape letters: B waveforms in a batch, N samples and T frames of the longest, D 
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from extractors.audio.padding import Padding
 from extractors.contract import Floats
-from extractors.models.blocks import final_layer, first_states, frame_mask, run_blocks
+from extractors.models.blocks import final_layer, first_states, run_blocks
+from extractors.models.copies import host_zeros, to_device
 from extractors.models.devices import arithmetic
+from extractors.models.half import hold_products
 from extractors.models.speech import RATE_HZ, SpeechModel
 
 #: Samples of a batch that the convolutions see at once: bounds memory, changes nothing else.
@@ -21,23 +23,25 @@ FRONT_SAMPLES = 30 * RATE_HZ
 class HiddenStates:
     """A loaded model on its device, giving the states of layers as they are computed.
 
-    Half precision is by autocast: products in half precision, norms and the residual sum in float32. In
-    float32 a GPU's TF32 is off.
+    Half precision is by autocast over weights held in it: products in half precision, norms and the residual
+    sum in float32. In float32 a GPU's TF32 is off.
     """
 
     def __init__(self, speech_model: SpeechModel, device: torch.device, dtype: torch.dtype) -> None:
         self._facts = speech_model
         self._device = device
         self._dtype = dtype
-        self._model = speech_model.build().to(device).requires_grad_(requires_grad=False)
+        model = speech_model.build()
+        hold_products(model, dtype)
+        self._model = model.to(device).requires_grad_(requires_grad=False)
 
-    @torch.inference_mode()
     def __call__(
         self, waveforms: Sequence[Floats], layers: Sequence[int]
-    ) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        """Yield ``(layer, states [B, T, D], real)`` for each of `layers`, ascending.
+    ) -> Iterator[tuple[int, Tensor, Padding]]:
+        """Yield ``(layer, states [B, T, D], padding)`` for each of `layers`, ascending.
 
-        No block above the last of them is run.
+        No block above the last of them is run. To be called in inference mode, which a generator cannot enter
+        itself: leaving it at each yield would switch autocast off for the blocks that follow.
 
         Parameters
         ----------
@@ -45,35 +49,31 @@ class HiddenStates:
             One [N] each, normalised; of one length where `SpeechModel.padding_changes_numbers`.
         layers
             Wanted, of 0 to `SpeechModel.n_layers`.
-
-        Yields
-        ------
-        tuple
-            `real` says which frames are no padding, bool [B, T]; it is None where none is.
         """
-        encoder, highest = self._model.encoder, max(layers)
+        encoder = self._model.encoder
+        lengths = [self._facts.n_frames(len(waveform)) for waveform in waveforms]
+        padding = Padding.of(lengths, self._device)
         with arithmetic(self._device, self._dtype):
-            samples, real = self._pad(waveforms)
-            states = first_states(encoder, self._front(samples), real)
-            if 0 in layers:
-                yield 0, states, real
-            outputs = run_blocks(encoder.layers[:highest], encoder.config, states, real)
-            for layer, states in enumerate(outputs, start=1):
-                if layer in layers:
-                    is_last = layer == self._facts.n_layers
-                    yield layer, final_layer(encoder, states) if is_last else states, real
+            projected = self._front(self._pad(waveforms))
+            states = first_states(encoder, projected, padding.real)
+        if 0 in layers:
+            yield 0, states, padding
+        outputs = run_blocks(encoder.layers[: max(layers)], encoder.config, states, padding.real)
+        for layer in range(1, max(layers) + 1):
+            with arithmetic(self._device, self._dtype):
+                states = next(outputs)
+                if layer == self._facts.n_layers:
+                    states = final_layer(encoder, states)
+            if layer in layers:
+                yield layer, states, padding
 
-    def _pad(self, waveforms: Sequence[Floats]) -> tuple[Tensor, Tensor | None]:
-        """Return samples [B, N], filled up with zeros, and which frames are real."""
-        longest = max(map(len, waveforms))
-        samples = np.zeros((len(waveforms), longest), np.float32)
-        for row, waveform in zip(samples, waveforms, strict=True):
+    def _pad(self, waveforms: Sequence[Floats]) -> Tensor:
+        """Return samples [B, N], filled up with zeros."""
+        shape = len(waveforms), max(map(len, waveforms))
+        samples = host_zeros(shape, torch.float32, self._device)
+        for row, waveform in zip(samples.numpy(), waveforms, strict=True):
             row[: len(waveform)] = waveform
-        n_frames = [self._facts.n_frames(len(waveform)) for waveform in waveforms]
-        real = None
-        if min(n_frames) < max(n_frames):
-            real = frame_mask(torch.tensor(n_frames), max(n_frames)).to(self._device)
-        return torch.from_numpy(samples).to(self._device), real
+        return to_device(samples, self._device)
 
     def _front(self, samples: Tensor) -> Tensor:
         """Return projected acoustic features [B, T, D], piece by piece where that is exact."""

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from extractors.audio.model import HiddenStates
-from extractors.contract import Floats, States, Want
+from extractors.audio.padding import Padding
+from extractors.contract import ClipProblem, Floats, States, Want
+from extractors.models.copies import HostCopies
 from mer_store.layers import Layer
 
 
@@ -43,51 +45,52 @@ def compute_rows(
     """
     wanted = {layer: parts[layer] for layer in (*want.utterance, *want.frame)}
     states = model(waveforms, sorted({part for layers in wanted.values() for part in layers}))
-    rows: list[Rows] = []
+    copies, lengths = HostCopies(), tuple[int, ...]()
     sums: dict[Layer, Tensor] = {}
-    for layer, values, real in sum_parts(states, wanted):
-        rows = rows or [Rows(n) for n in count_frames(values, real)]
+    frames: dict[Layer, Tensor] = {}
+    for layer, values, padding in sum_parts(states, wanted):
+        lengths = padding.lengths
         if layer in want.utterance:
-            sums[layer] = (values if real is None else values.masked_fill(~real[..., None], 0)).sum(
-                1
-            )
+            sums[layer] = sum_frames(values, padding)
         if layer in want.frame:
-            for row, frames in zip(rows, split_frames(values, real, rows), strict=True):
-                row.frames[layer] = frames
-    if sums:  # all layers of all waveforms in one copy from the device, [L, B, D]
-        for layer, of_layer in zip(
-            sums, torch.stack(list(sums.values())).cpu().numpy(), strict=True
-        ):
-            for row, total in zip(rows, of_layer, strict=True):
-                row.sums[layer] = total
+            frames[layer] = copies.take(real_frames(values, padding))
+    on_host = copies.take(torch.stack(list(sums.values()))) if sums else torch.empty(0)
+    copies.wait()
+    rows = [Rows(length) for length in lengths]
+    for layer, of_layer in zip(sums, on_host.numpy(), strict=True):
+        for row, total in zip(rows, of_layer, strict=True):
+            row.sums[layer] = total
+    for layer, flat in frames.items():
+        pieces = np.split(flat.numpy(), np.cumsum(lengths)[:-1])
+        for row, piece in zip(rows, pieces, strict=True):
+            row.frames[layer] = piece
     return rows
 
 
 def sum_parts(
-    states: Iterator[tuple[int, Tensor, Tensor | None]], wanted: Mapping[Layer, tuple[int, ...]]
-) -> Iterator[tuple[Layer, Tensor, Tensor | None]]:
+    states: Iterator[tuple[int, Tensor, Padding]], wanted: Mapping[Layer, tuple[int, ...]]
+) -> Iterator[tuple[Layer, Tensor, Padding]]:
     """Yield each wanted layer in float32 [B, T, D] as soon as its last part is there."""
     totals: dict[Layer, Tensor] = {}
-    for part, values, real in states:
+    for part, values, padding in states:
         for layer, layers in wanted.items():
             if part in layers:
                 totals[layer] = totals[layer] + values if layer in totals else values.float()
             if part == layers[-1]:
-                yield layer, totals.pop(layer), real
+                yield layer, totals.pop(layer), padding
 
 
-def count_frames(values: Tensor, real: Tensor | None) -> list[int]:
-    """Return the number of real frames of each waveform."""
-    n_waveforms, longest = values.shape[:2]
-    counts: list[int] = [longest] * n_waveforms if real is None else real.sum(1).tolist()
-    return counts
+def sum_frames(values: Tensor, padding: Padding) -> Tensor:
+    """Return the sum over the real frames of each waveform, [B, D]."""
+    if padding.real is not None:
+        values = values.masked_fill(~padding.real[..., None], 0)
+    return values.sum(1)
 
 
-def split_frames(values: Tensor, real: Tensor | None, rows: Sequence[Rows]) -> list[Floats]:
-    """Return the real frames [T, D] of each waveform, in one copy from the device."""
-    flat = (values.flatten(0, 1) if real is None else values[real]).cpu().numpy()
-    ends = np.cumsum([row.n_frames for row in rows])[:-1]
-    return np.split(flat, ends)
+def real_frames(values: Tensor, padding: Padding) -> Tensor:
+    """Return the real frames of all waveforms, one after the other, [sum of T, D]."""
+    flat = values.flatten(0, 1)
+    return flat if padding.places is None else flat.index_select(0, padding.places)
 
 
 def join_rows(pieces: Sequence[Rows], want: Want) -> States:
@@ -112,10 +115,14 @@ def split_batch(
     frames: Mapping[Layer, Tensor],
     lengths: Sequence[int],
     want: Want,
-) -> list[States]:
+) -> list[States | ClipProblem]:
     """Take each clip's rows [D] and frames [T, D] out of a batch."""
-    utterance = {layer: pooled[layer].cpu().numpy() for layer in want.utterance}
-    frame = {layer: values.cpu().numpy() for layer, values in frames.items()}
+    copies = HostCopies()
+    on_host = {layer: copies.take(pooled[layer]) for layer in want.utterance}
+    frames = {layer: copies.take(values) for layer, values in frames.items()}
+    copies.wait()
+    utterance = {layer: values.numpy() for layer, values in on_host.items()}
+    frame = {layer: values.numpy() for layer, values in frames.items()}
     return [
         States(
             utterance={layer: rows[number] for layer, rows in utterance.items()},

@@ -14,7 +14,6 @@ from extractors.contract import (
     ClipFailed,
     ClipProblem,
     ExtractorRequest,
-    Floats,
     Identity,
     Loaded,
     Source,
@@ -22,7 +21,9 @@ from extractors.contract import (
     Want,
 )
 from extractors.media.blob import text_blob
+from extractors.models.copies import HostCopies, to_device
 from extractors.models.devices import pick_device, pick_dtype
+from extractors.models.memory import Halving, units_that_fit
 from extractors.text.hidden_states import LanguageModel
 from extractors.text.model import open_model
 from extractors.text.tokenizer import Tokens
@@ -36,8 +37,12 @@ RECIPES: dict[str, dict[str, int]] = {
     "mertools2024": {"last4sum": 4},
     "mertools2023": {"last4sum": 4},
 }
-#: Tokens of a padded batch. A GPU is busy with 2,000; the rest is room for attention scores.
+#: Tokens of a padded batch that keep each kind of device busy.
 BATCH_TOKENS = {"cpu": 512, "cuda": 4096}
+#: A token takes 0.19 to 0.28 MB in Baichuan2-13B in float32, most of it in the MLP; other widths alike.
+BYTES_PER_TOKEN_AND_WIDTH = 64
+#: And every state that is kept, in float32 and in the model's own dtype.
+BYTES_PER_STATE_AND_WIDTH = 8
 
 
 class TextExtractor:
@@ -72,7 +77,7 @@ class TextExtractor:
         asked = request.compute_dtype
         asked = "float16" if asked == "auto" and published_half else asked
         self._dtype, compute_dtype = pick_dtype(self._device, asked)
-        self.batch_limit = BATCH_TOKENS[self._device.type]
+        self._halving = Halving()
         self._text_model = open_model(request.model or DEFAULT_MODEL)
         self.identity = self._identify(request.recipe, compute_dtype)
 
@@ -96,6 +101,18 @@ class TextExtractor:
             widths=dict.fromkeys(layers, facts.width),
             default_layers=layers[-4:],
         )
+
+    @property
+    def batch_limit(self) -> int:
+        """Tokens of a padded batch: what the device has memory for, and had."""
+        return min(self._fitting, self._halving.limit)
+
+    @cached_property
+    def _fitting(self) -> int:
+        facts = self._text_model
+        bytes_per_width = BYTES_PER_TOKEN_AND_WIDTH + BYTES_PER_STATE_AND_WIDTH * facts.n_layers
+        bytes_per_token = bytes_per_width * facts.width
+        return units_that_fit(self._device, bytes_per_token, BATCH_TOKENS[self._device.type])
 
     @cached_property
     def _model(self) -> LanguageModel:
@@ -154,34 +171,39 @@ class TextExtractor:
     @torch.inference_mode()
     def __call__(self, batch: Sequence[Loaded], want: Want) -> list[States | ClipProblem]:
         """Return the wanted states of each clip; a batch too large for the device is halved."""
-        if not batch:
-            return []
+        model = self._model  # weights that do not fit are no clip's fault
         texts: list[Tokens] = [loaded.payload for loaded in batch]
-        model = self._model
-        try:
-            return list(self._run(model, texts, want))
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                return [ClipFailed(f"no memory on {self._device} for {batch[0].size} tokens")]
-        torch.cuda.empty_cache()
-        half = len(batch) // 2
-        return [*self(batch[:half], want), *self(batch[half:], want)]
+        return self._halving(
+            texts, _padded_size, lambda piece: self._run(model, piece, want), self._too_large
+        )
+
+    def _too_large(self, tokens: Tokens) -> ClipFailed:
+        return ClipFailed(f"no memory on {self._device} for {len(tokens.ids)} tokens")
 
     def _run(self, model: LanguageModel, texts: Sequence[Tokens], want: Want) -> list[States]:
         ids, real = _padded(texts, self._text_model.tokenizer.pad_id)
         n_tokens = torch.tensor([len(tokens.ids) for tokens in texts])
-        wanted = {*want.utterance, *want.frame}
+        places = to_device(real.flatten().nonzero().squeeze(1), self._device)
+        rows = to_device(real, self._device)
         states = model(
-            ids.to(self._device), n_tokens.to(self._device), sorted(self._needed(wanted))
+            to_device(ids, self._device),
+            to_device(n_tokens, self._device),
+            sorted(self._needed({*want.utterance, *want.frame})),
         )
-        rows = real.to(self._device)
-        frame = {layer: _rows(self._layer(states, layer), rows) for layer in want.frame}
-        utterance = {layer: _means(self._layer(states, layer), rows) for layer in want.utterance}
+        copies = HostCopies()
+        frame = {
+            layer: copies.take(self._layer(states, layer).flatten(0, 1).index_select(0, places))
+            for layer in want.frame
+        }
+        utterance = {
+            layer: copies.take(_means(self._layer(states, layer), rows)) for layer in want.utterance
+        }
+        copies.wait()
         ends = real.sum(1).cumsum(0)[:-1].tolist()
-        per_clip = {layer: np.split(values, ends) for layer, values in frame.items()}
+        per_clip = {layer: np.split(values.numpy(), ends) for layer, values in frame.items()}
         return [
             States(
-                utterance={layer: values[i].copy() for layer, values in utterance.items()},
+                utterance={layer: values[i].numpy().copy() for layer, values in utterance.items()},
                 frame={layer: values[i].copy() for layer, values in per_clip.items()},
             )
             for i in range(len(texts))
@@ -219,14 +241,11 @@ def _padded(texts: Sequence[Tokens], pad_id: int) -> tuple[Tensor, Tensor]:
     return ids, real
 
 
-def _rows(state: Tensor, real: Tensor) -> Floats:
-    """Return the rows of all clips one after the other, [sum of T, D]."""
-    rows: Floats = state[real].cpu().numpy()
-    return rows
-
-
-def _means(state: Tensor, real: Tensor) -> Floats:
+def _means(state: Tensor, real: Tensor) -> Tensor:
     """Return the mean over each clip's rows, [B, D]."""
     total = state.masked_fill(~real[..., None], 0).sum(1)
-    means: Floats = (total / real.sum(1, keepdim=True)).cpu().numpy()
-    return means
+    return total / real.sum(1, keepdim=True)
+
+
+def _padded_size(texts: Sequence[Tokens]) -> int:
+    return len(texts) * max(len(tokens.ids) for tokens in texts)

@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extractors.models.checkpoints import Checkpoint, load_pretrained, locate, weights_digest
+from extractors.models.copies import HostCopies
+from extractors.models.devices import arithmetic
+from extractors.models.half import hold_products
+from extractors.models.memory import Halving, units_that_fit
 from extractors.models.tiny import TINY, tiny_clip
 from extractors.visual.pixels import Pixels, pixels_of
 from mer_store.errors import UsageError
@@ -23,6 +27,10 @@ from mer_store.layers import Layer
 
 EMBED = "embed"
 DEFAULT_MODEL = "openai/clip-vit-large-patch14"
+#: Images of a forward pass that keep each kind of device busy.
+BATCH_IMAGES = {"cpu": 32, "cuda": 256}
+#: An image takes 17.5 MB in CLIP-L in float32, 11.3 MB in half precision; other sizes in proportion.
+BYTES_PER_TOKEN_AND_WIDTH = 20e6 / (257 * 1024)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,12 @@ class VisionModel:
         """D of each layer."""
         hidden = dict.fromkeys(self.layers, int(self.config.hidden_size))
         return {**hidden, EMBED: int(self.config.projection_dim)}
+
+    def images_that_fit(self, device: torch.device) -> int:
+        """Return how many images a forward pass takes, for which `device` has memory now."""
+        n_tokens = (self.config.image_size // self.config.patch_size) ** 2 + 1
+        bytes_per_image = BYTES_PER_TOKEN_AND_WIDTH * n_tokens * int(self.config.hidden_size)
+        return units_that_fit(device, bytes_per_image, BATCH_IMAGES[device.type])
 
     def load(self, device: torch.device, dtype: torch.dtype) -> "VisionTower":
         """Load the weights."""
@@ -125,15 +139,19 @@ def _load(checkpoint: Checkpoint, config: Any) -> Any:
 
 
 class VisionTower:
-    """Loaded weights on a device. Half precision is autocast: norms and sums stay float32."""
+    """Loaded weights on a device.
+
+    Half precision is by autocast over weights held in it: products in half precision, norms and the residual
+    sum in float32. In float32 a GPU's TF32 is off.
+    """
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         got, expected = model.visual_projection.weight.shape[0], model.config.projection_dim
         if got != expected:
             raise UsageError(f"CLIP: expected a projection to {expected}, the weights have {got}")
         self.device, self.dtype = device, dtype
-        self.max_images = 2**31
-        """Images a forward pass at most: halved for good when the GPU's memory ran out."""
+        self.halving = Halving()
+        hold_products(model, dtype)
         self._model = model.to(device).eval().requires_grad_(requires_grad=False)
 
     def __call__(self, pixels: Tensor, layers: Sequence[Layer]) -> dict[Layer, NDArray[np.float32]]:
@@ -145,36 +163,43 @@ class VisionTower:
             float32 [N, 3, height, width] on the tower's device.
         layers
             As `VisionModel.layers` names them.
+
+        Raises
+        ------
+        torch.OutOfMemoryError
+            There is no memory for a single image.
         """
-        while True:
-            try:
-                parts = [
-                    self._encode(part, layers) for part in torch.split(pixels, self.max_images)
-                ]
-            except torch.OutOfMemoryError:
-                self.max_images = min(self.max_images, len(pixels)) // 2
-                if self.max_images == 0:
-                    raise
-            else:
-                return {layer: np.concatenate([part[layer] for part in parts]) for layer in layers}
-            torch.cuda.empty_cache()
+        parts = self.halving(pixels, len, lambda part: [self._encode(part, layers)], _no_memory)
+        if len(parts) == 1:
+            return parts[0]
+        return {layer: np.concatenate([part[layer] for part in parts]) for layer in layers}
 
     @torch.inference_mode()
     def _encode(self, pixels: Tensor, layers: Sequence[Layer]) -> dict[Layer, NDArray[np.float32]]:
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with arithmetic(self.device, self.dtype):
             states = self._states(pixels, set(layers))
-        return {layer: states[layer].float().cpu().numpy() for layer in layers}
+        copies = HostCopies()
+        rows = {layer: copies.take(states[layer].float()) for layer in layers}
+        copies.wait()
+        return {layer: values.numpy() for layer, values in rows.items()}
 
     def _states(self, pixels: Tensor, wanted: set[Layer]) -> dict[Layer, Tensor]:
         vision = self._model.vision_model
         blocks = vision.encoder.layers
         n_blocks = len(blocks) if EMBED in wanted else max(cast("set[int]", wanted))
         state = vision.pre_layrnorm(vision.embeddings(pixels))
-        kept: dict[Layer, Tensor] = {0: state[:, 0]}
+        kept: dict[Layer, Tensor] = {0: state[:, 0].clone()}  # a view would keep all tokens alive
         for number, block in enumerate(blocks[:n_blocks], start=1):
             state = block(state, attention_mask=None)
             if number in wanted:
-                kept[number] = state[:, 0]
+                kept[number] = state[:, 0].clone()
         if EMBED in wanted:
             kept[EMBED] = self._model.visual_projection(vision.post_layernorm(state[:, 0]))
         return kept
+
+
+def _no_memory(image: Tensor) -> dict[Layer, NDArray[np.float32]]:
+    """Say that it is no clip's fault: all images are of one size here."""
+    raise torch.OutOfMemoryError(
+        f"no memory on {image.device} for an image of {image.shape[-1]} pixels: free some, or use the CPU"
+    )

@@ -1,6 +1,7 @@
 """The visual extractor: a clip's face crops in, CLIP's states per image and per clip out."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from extractors.contract import (
     Want,
 )
 from extractors.media.blob import read_blob
+from extractors.models.copies import to_device
 from extractors.models.devices import pick_device, pick_dtype
 from extractors.visual.clip import EMBED, VisionTower, describe_model
 from extractors.visual.faces.crops import FaceClip
@@ -34,7 +36,6 @@ CODE_VERSION = 1
 CROP_PX = 224
 RECIPE_FACES = {"default": "centerface", "mertools2024": "openface", "mertools2023": "openface"}
 """Where each recipe's faces come from. MERTools takes all of OpenFace's crops, in both years alike."""
-BATCH_IMAGES = {"cpu": 32, "cuda": 256}
 
 
 class FaceSource(Protocol):
@@ -68,7 +69,6 @@ class VisualExtractor:
         self._faces = _face_source(request, self._device)
         self._described = describe_model(request.model)
         self._tower: VisionTower | None = None
-        self.batch_limit = BATCH_IMAGES[self._device.type]
         self.identity = Identity(
             modality="visual",
             model=self._described.name,
@@ -87,6 +87,11 @@ class VisualExtractor:
             widths=self._described.widths,
             default_layers=(EMBED,),
         )
+
+    @cached_property
+    def batch_limit(self) -> int:
+        """Images of a forward pass: what the device has memory for."""
+        return self._described.images_that_fit(self._device)
 
     def path(self, source: Source) -> Path | None:
         """Return the video, or the stored crops where the recipe takes those."""
@@ -135,7 +140,7 @@ class VisualExtractor:
                 problems[clip] = problem
 
     def _to_pixels(self, crops: Rgb) -> torch.Tensor:
-        return self._described.pixels(torch.from_numpy(crops).to(self._device))
+        return self._described.pixels(to_device(torch.from_numpy(crops), self._device))
 
 
 def _face_source(request: ExtractorRequest, device: torch.device) -> FaceSource:

@@ -218,6 +218,19 @@ def test_long_clips_go_through_the_front_in_pieces_with_the_same_numbers(tmp_pat
     assert relative(states.utterance[12], whole[12].mean(0, dtype=np.float64)) <= CLOSE
 
 
+def test_half_precision_does_not_depend_on_what_else_is_wanted(sources):
+    """A generator that left inference mode at each yield once switched autocast off behind it."""
+    half = audio(compute_dtype="bfloat16")
+    (loaded,) = load(half, sources[1:2])
+    alone = half([loaded], Want(frame=(21,)))[0].frame[21]
+    for others in ((0,), (16, 17, 18), tuple(range(21))):
+        among = half([loaded], Want(frame=(*others, 21)))[0].frame[21]
+        np.testing.assert_array_equal(among, alone)
+    spec = half.identity.preprocessing
+    assert "half_precision" in spec
+    assert spec.items() > audio().identity.preprocessing.items()
+
+
 def test_half_precision_keeps_two_digits(sources):
     exact, half = audio(), audio(compute_dtype="bfloat16")
     assert half.identity.compute_dtype == "bfloat16"

@@ -453,14 +453,14 @@ def test_tiny_says_that_it_is_not_trained(folders):
 
 
 class Model:
-    """Runs another model, but not for more than `most` texts at once."""
+    """Runs another model, but not for more than `most` padded tokens at once."""
 
     def __init__(self, model, most):
         self.model, self.most, self.sizes = model, most, []
 
     def __call__(self, token_ids, n_tokens, layers):
         self.sizes.append(len(token_ids))
-        if len(token_ids) > self.most:
+        if token_ids.numel() > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return self.model(token_ids, n_tokens, layers)
 
@@ -468,11 +468,13 @@ class Model:
 def test_a_batch_too_large_for_the_device_is_halved():
     extractor = text_extractor("tiny")
     expected = run(extractor, *SENTENCES[:7], utterance=(8,))
-    small = extractor.__dict__["_model"] = Model(extractor._model, 2)
-    got = run(extractor, *SENTENCES[:7], utterance=(8,))
-    assert small.sizes == [7, 3, 1, 2, 4, 2, 2]
-    for one, other in zip(got, expected, strict=True):
-        np.testing.assert_allclose(one.utterance[8], other.utterance[8], atol=1e-5)
+    small = extractor.__dict__["_model"] = Model(extractor._model, 100)
+    for asked in ([7, 3, 3, 1], [3, 3, 1]):  # what was too much once is not tried again
+        small.sizes.clear()
+        got = run(extractor, *SENTENCES[:7], utterance=(8,))
+        assert small.sizes == asked
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_allclose(one.utterance[8], other.utterance[8], atol=1e-5)
 
 
 def test_weights_too_large_for_the_device_end_the_run():
@@ -503,3 +505,16 @@ def test_batches_are_bounded_by_padded_tokens():
     loaded = load(extractor, *SENTENCES)
     for batch in batches(loaded, 64, extractor.equal_sizes):
         assert max(clip.size for clip in batch) * len(batch) <= 64 or len(batch) == 1
+
+
+def test_batches_are_sized_to_the_memory_there_is(monkeypatch):
+    def limit(n_free_bytes):
+        monkeypatch.setattr("extractors.models.memory.free_bytes", lambda device: n_free_bytes)
+        extractor = text_extractor("tiny")
+        extractor._device = torch.device("cuda", 0)
+        return extractor.batch_limit
+
+    assert text_extractor("tiny").batch_limit == 512
+    assert limit(10**12) == 4096
+    assert limit(2 * 100 * (64 + 8 * 8) * 64) == 100  # 8 states of width 64
+    assert limit(0) == 1
