@@ -3,12 +3,15 @@
 import json
 import math
 import re
+from itertools import chain
 from typing import Any, NoReturn
 
 #: Values (and keys) a text may hold: what bounds the memory it becomes. Ours hold about 10 a clip.
 MAX_VALUES = 1 << 22
 MAX_DEPTH = 32
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SPACED_KEY = re.compile(rb'"[ \t\r\n]')
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def parse(text: str | bytes) -> Any:
@@ -26,32 +29,47 @@ def parse(text: str | bytes) -> Any:
         raise ValueError(f"{n_values} values, more than {MAX_VALUES}")
     text = data.decode()
     try:
-        value = _DECODER.decode(text)
+        return _parse_plain(text, data) or _parse_any(text)
     except RecursionError:
         _too_deep()
-    _check_depth(value)
+
+
+def _parse_plain(text: str, data: bytes) -> Any:
+    """Read a text as our own are; return nothing where it is not, or has a key twice.
+
+    No string of it holds a quote and no key has space behind it, so there are at least as many ``":`` as
+    keys; and there are at most as many keys in the objects. Where the numbers are equal, no key was lost.
+    """
+    if b"\\" in data or _SPACED_KEY.search(data):
+        return None
+    value = _DECODER.decode(text)
+    return value if _n_keys(value) == data.count(b'":') else None
+
+
+def _parse_any(text: str) -> Any:
+    value = _CAREFUL_DECODER.decode(text)
+    _n_keys(value)
     if _SURROGATE.search(text):
         json.dumps(value, ensure_ascii=False).encode()  # a UnicodeEncodeError is a ValueError
     return value
 
 
+def _n_keys(value: Any) -> int:
+    """Count the keys of all objects; raise where they lie too deep in one another."""
+    n_keys, level = 0, [value]
+    for _ in range(MAX_DEPTH):
+        objects = [outer for outer in level if type(outer) is dict]
+        arrays = [outer for outer in level if type(outer) is list]
+        n_keys += sum(map(len, objects))
+        within = [*map(dict.values, objects), *arrays]
+        if _SCALARS.issuperset(map(type, chain.from_iterable(within))):
+            return n_keys
+        level = [item for item in chain.from_iterable(within) if type(item) not in _SCALARS]
+    return _too_deep()
+
+
 def _too_deep() -> NoReturn:
     raise ValueError(f"nested more than {MAX_DEPTH} levels deep") from None
-
-
-def _check_depth(value: Any) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, (dict, list))
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, (dict, list))
-        ]
-        if not level:
-            return
-    _too_deep()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -70,6 +88,7 @@ def _not_finite(text: str) -> NoReturn:
     raise ValueError(f"a number that is not finite: {text[:20]}")
 
 
-_DECODER = json.JSONDecoder(
+_DECODER = json.JSONDecoder(parse_constant=_not_finite, parse_float=_finite)
+_CAREFUL_DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_not_finite, parse_float=_finite
 )

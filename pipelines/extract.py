@@ -11,7 +11,7 @@ from mer_store.clips.seen import SeenMedia
 from mer_store.errors import MerStoreError, UsageError
 from mer_store.layers import Layer, parse_layers, sort_layers
 from mer_store.spec import Spec
-from mer_store.store.record import is_valid_clip_id
+from mer_store.store.ledger_row import is_valid_clip_id
 from mer_store.store.store import Store
 from pipelines.cached import from_cache
 from pipelines.crews import gather_crew

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
+import msgspec
+
 from mer_store.clips.hashed_ids import IdKey
 from mer_store.remote.subset import Subset, group_text
 from mer_store.store.commit import GROUP_FILE, with_group_file
-from mer_store.store.record import LedgerRow, part_id
+from mer_store.store.ledger_row import LedgerRow
+from mer_store.store.record import part_id
 
 #: Key in a record's versions: which key hashed the names.
 HASHED_BY = "mer-store.hashed-ids"
@@ -42,7 +45,7 @@ def _row(row: LedgerRow, key: IdKey) -> LedgerRow:
         head = reason.partition(":")[0]
         told = "/" in head or row.clip_id in head
         reason = f"{row.status} (not told)" if told else head
-    return replace(
+    return msgspec.structs.replace(
         row,
         clip_id=key.hash_id(row.clip_id),
         reason=reason,

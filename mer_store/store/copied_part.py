@@ -14,9 +14,10 @@ from mer_store.store.compact_plan import Plan, Unit
 from mer_store.store.feature_set import FeatureSet
 from mer_store.store.layout import Folders, writing
 from mer_store.store.ledger import Status
+from mer_store.store.ledger_row import LedgerRow
 from mer_store.store.part_files import OFFSETS, PartFiles
 from mer_store.store.part_reader import Parts
-from mer_store.store.record import CommitRecord, LedgerRow
+from mer_store.store.record import CommitRecord
 from mer_store.store.row_contents import RowContents
 from mer_store.store.shard_reader import ShardReader
 from mer_store.store.watch import Watch

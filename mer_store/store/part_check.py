@@ -185,13 +185,9 @@ class PartCheck:
 
     def _strangers(self) -> Iterator[Finding]:
         """Report files and links that no record speaks of."""
-        for folder, folders, names in os.walk(self._part):
-            inside = Path(folder).relative_to(self._part)
-            links = [name for name in folders if (Path(folder) / name).is_symlink()]
-            for name in sorted([*names, *links]):
-                path = (inside / name).as_posix()
-                if path not in self._record.files:
-                    yield self._finding(path, _STRANGE, scope="stray")
+        for path in sorted(_files_below(str(self._part))):
+            if path not in self._record.files:
+                yield self._finding(path, _STRANGE, scope="stray")
 
     def _arrays_of(self, good: Mapping[str, Looked]) -> Iterator[Finding]:
         """Check what lies inside the shards whose bytes are the record's."""
@@ -261,3 +257,14 @@ class PartCheck:
         lengths = {i.n_rows for other, i in arrays if other.startswith(prefix) and other != name}
         same = lengths == {int(offsets[-1])}
         return None if same else f"offsets end at {offsets[-1]}, columns at {lengths}"
+
+
+def _files_below(folder: str, inside: str = "") -> Iterator[str]:
+    """Yield the relative path of everything below a folder that is no folder itself."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = f"{inside}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(entry.path, f"{path}/")
+            else:
+                yield path

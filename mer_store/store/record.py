@@ -6,12 +6,16 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from msgspec.structs import asdict
 
 from mer_store.errors import StoreDamagedError
 from mer_store.layers import Layer, sort_layers
 from mer_store.spec import Spec
 from mer_store.store.layout import FORMAT
+from mer_store.store.ledger_row import LedgerRow, read_rows
 from mer_store.store.record_rules import (
     MAX_ROWS,
     check,
@@ -23,31 +27,11 @@ from mer_store.store.record_rules import (
     refuse,
     text_of,
 )
+from mer_store.store.record_text import read_plain
 from mer_store.store.shard import DTYPES, ArrayInfo
 from mer_store.strict_json import parse
 
-STATUSES = ("ok", "failed", "empty")
-MAX_CLIP_ID_BYTES = 255
-MAX_REASON_CHARS = 1000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_DIGEST = re.compile(r"[!-~]{1,128}")
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerRow:
-    """What became of one clip of a part."""
-
-    clip_id: str
-    status: str
-    """``ok``, ``failed`` or ``empty``."""
-    reason: str | None
-    """One line; None where the status is ``ok``."""
-    n_rows: int
-    """Rows in each layer's array; 0 unless ``ok``."""
-    digest: str | None
-    """Of the clip's bytes; None where they could not be read."""
-    n_bytes: int | None
-    mtime_ns: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +62,7 @@ class CommitRecord:
     """Relative path -> facts of every file of the part."""
     versions: Mapping[str, str]
 
-    @property
+    @cached_property
     def clip_ids(self) -> tuple[str, ...]:
         """Clips that own rows, in row order."""
         return tuple(row.clip_id for row in self.ledger if row.status == "ok")
@@ -120,18 +104,7 @@ class CommitRecord:
                 for path, facts in sorted(self.files.items())
             },
             "versions": dict(sorted(self.versions.items())),
-            "ledger": [
-                {
-                    "clip_id": row.clip_id,
-                    "status": row.status,
-                    "reason": row.reason,
-                    "n_rows": row.n_rows,
-                    "digest": row.digest,
-                    "n_bytes": row.n_bytes,
-                    "mtime_ns": row.mtime_ns,
-                }
-                for row in self.ledger
-            ],
+            "ledger": [asdict(row) for row in self.ledger],
         }
 
     def to_json(self) -> str:
@@ -148,8 +121,9 @@ class CommitRecord:
             The text is no record, or says something no record says (a path that leaves the part, an object
             dtype, rows that do not add up).
         """
+        data = text.encode() if isinstance(text, str) else text
         try:
-            values = parse(text)
+            values = read_plain(data) or parse(data)
         except ValueError as error:
             raise StoreDamagedError(
                 f"{where}: not JSON: {error}; pull or extract this part again"
@@ -197,52 +171,17 @@ def misfit(record: CommitRecord, spec: Spec) -> str | None:
     return None
 
 
-def is_valid_clip_id(clip_id: str) -> bool:
-    """Tell whether a clip id can be stored: printable text of 1 to 255 bytes in UTF-8."""
-    try:
-        n_bytes = len(clip_id.encode())
-    except UnicodeEncodeError:
-        return False
-    return 1 <= n_bytes <= MAX_CLIP_ID_BYTES and clip_id.isprintable()
-
-
-def is_valid_digest(digest: str) -> bool:
-    """Tell whether a digest can be stored: 1 to 128 ASCII characters without space."""
-    return _DIGEST.fullmatch(digest) is not None
-
-
 def _read(values: dict[str, Any]) -> CommitRecord:
     return CommitRecord(
         fingerprint=text_of(values["fingerprint"]),
         part_id=text_of(values["part_id"]),
         attempt=count_of(values["attempt"], 1 << 30),
         layers=tuple(layer_of(name) for name in items_of(values["layers"])),
-        ledger=tuple(_ledger_row(row) for row in items_of(values["ledger"])),
+        ledger=read_rows(items_of(values["ledger"])),
         arrays={name: array_info(**info) for name, info in values["arrays"].items()},
         files={path: _file_facts(facts) for path, facts in values["files"].items()},
         versions={line_of(name): line_of(text) for name, text in values["versions"].items()},
     )
-
-
-def _ledger_row(values: dict[str, Any]) -> LedgerRow:
-    row = LedgerRow(**values)
-    if row.status not in STATUSES or not is_valid_clip_id(row.clip_id):
-        _refuse_row(row, "clip_id or status")
-    if row.digest is not None and not is_valid_digest(row.digest):
-        _refuse_row(row, "digest")
-    if row.reason is not None:
-        line_of(row.reason, MAX_REASON_CHARS)
-    if row.n_bytes is not None:
-        count_of(row.n_bytes, 1 << 63)
-    if row.mtime_ns is not None and (type(row.mtime_ns) is not int or abs(row.mtime_ns) >= 1 << 63):
-        _refuse_row(row, "mtime_ns")
-    if count_of(row.n_rows) and row.status != "ok":
-        _refuse_row(row, "n_rows")
-    return row
-
-
-def _refuse_row(row: LedgerRow, what: str) -> None:
-    refuse(f"ledger row of clip {reprlib.repr(row.clip_id)}: {what}")
 
 
 def array_info(shape: Any, dtype: Any, chunk_rows: Any) -> ArrayInfo:

@@ -14,16 +14,15 @@ from mer_store.layers import Layer, describe_layers, sort_layers
 from mer_store.store.commit import publish, stage
 from mer_store.store.finite import fits
 from mer_store.store.layout import Folders, is_part_name, writing
-from mer_store.store.part_files import RESERVED, PartFiles
-from mer_store.store.record import (
+from mer_store.store.ledger_row import (
     MAX_REASON_CHARS,
     STATUSES,
-    CommitRecord,
     LedgerRow,
     is_valid_clip_id,
     is_valid_digest,
-    part_id,
 )
+from mer_store.store.part_files import RESERVED, PartFiles
+from mer_store.store.record import CommitRecord, part_id
 from mer_store.store.record_rules import MAX_CLIPS
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from mer_store.layers import Layer, parse_layers
 from mer_store.spec import Spec
 from mer_store.store.ledger import Status
+from mer_store.store.ledger_row import is_valid_clip_id, is_valid_digest
 from mer_store.store.part_files import OFFSETS
-from mer_store.store.record import is_valid_clip_id, is_valid_digest
 from mer_store.store.writer import ClipRows
 from pipelines.exchange.hdf5_check import CheckedFile
 from pipelines.exchange.hdf5_columns import (
