@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from plain_fusion import N_FOLDS, arrays_of, read_npy, train_plain, write_npy
 from real_size import real_size_store
+from target import at_least
 
 from mer_store.clips.clip_list import ClipList
 from mer_store.store.store import Store
@@ -82,9 +83,8 @@ def show(ours: Launch, theirs: Launch, n_epochs: int, *, searched: bool) -> None
             f"{name + ':':<10}{launch.total_s:9.1f} s: {launch.epochs_s:.1f} s in epochs, "
             f"{launch.fixed_s:.1f} s once; weighted F1 {launch.f1:.4f}"
         )
-    print(
-        f"ratio {theirs.total_s / ours.total_s:.1f} (target >= {SEARCH_TARGET if searched else TARGET})"
-    )
+    what = f"fusion, {'a search' if searched else f'{n_epochs} epochs'}: times as fast as a plain trainer"
+    at_least(what, theirs.total_s / ours.total_s, SEARCH_TARGET if searched else TARGET)
     if not searched:
         many = [one.fixed_s + 100 * one.epochs_s / n_epochs for one in (theirs, ours)]
         print(f"at 100 epochs, by these costs: {many[0] / many[1]:.1f} (an extrapolation)")

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from target import at_least
 
 from mer_store.spec import Spec
 from mer_store.store.store import Store
@@ -94,6 +95,8 @@ def compare(store: Store, label: str, n_rounds: int, n_threads: int) -> None:
             f"| {n_bytes / statistics.median(own_s) / 1e6:.0f} |",
             flush=True,
         )
+        if name == "verify":
+            at_least(f"verify against sha256, {label}", statistics.median(ratios), TARGET)
 
 
 def main() -> None:
