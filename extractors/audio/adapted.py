@@ -36,7 +36,7 @@ from extractors.models.blocks import pad_frames
 from extractors.models.copies import to_device
 from extractors.models.devices import arithmetic, pick_device, pick_dtype
 from extractors.models.half import hold_products
-from extractors.models.memory import Halving
+from extractors.models.memory import Halving, weights_must_fit
 from extractors.models.saved_adapter import load_adapter
 from extractors.models.speech import RATE_HZ, open_model
 from mer_store.errors import UsageError
@@ -145,9 +145,10 @@ class AdaptedExtractor:
         frozen = load_blocks(model, facts.first, max(facts.layers))
         for block in frozen.blocks:
             hold_products(block, self._dtype)
-        blocks = self._saved.in_blocks(frozen.to(self._device))
-        hold_products(blocks, self._dtype)
-        return blocks.to(self._device)
+        with weights_must_fit(self.identity.model, self._dtype, self._device):
+            blocks = self._saved.in_blocks(frozen.to(self._device))
+            hold_products(blocks, self._dtype)
+            return blocks.to(self._device)
 
     def path(self, source: Source) -> Path | None:
         """Return the clip's media file."""
@@ -192,11 +193,7 @@ class AdaptedExtractor:
             raise UsageError("--adapter: adapters on pooled outputs have no frame level")
         states = self._cached(batch)
         clips = [one.states for one in states if isinstance(one, Cached)]
-        adapted = iter(
-            self._halving(
-                clips, _padded_size, lambda some: self._adapt(some, want), self._too_large
-            )
-        )
+        adapted = iter(self._adapt_halving(clips, want))
         return [next(adapted) if isinstance(one, Cached) else one for one in states]
 
     def _cached(self, batch: Sequence[Loaded]) -> list[Cached | ClipProblem]:
@@ -222,6 +219,14 @@ class AdaptedExtractor:
 
     def _too_large(self, states: Floats) -> ClipFailed:
         return ClipFailed(f"no memory on {self._device} for {len(states)} frames of adapted blocks")
+
+    def _adapt_halving(self, clips: Sequence[Floats], want: Want) -> list[States | ClipProblem]:
+        """Adapt the clips, in pieces where memory asks for it."""
+        if self._in_blocks and clips:
+            _ = self._blocks  # loaded here: weights that do not fit are no clip's fault
+        return self._halving(
+            clips, _padded_size, lambda some: self._adapt(some, want), self._too_large
+        )
 
     def _adapt(self, clips: Sequence[Floats], want: Want) -> list[States | ClipProblem]:
         weight = self._saved.layer_weights.to(self._device)

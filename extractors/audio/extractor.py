@@ -30,7 +30,7 @@ from extractors.contract import (
 from extractors.media.audio import AUDIO_RULE, decode_audio
 from extractors.media.blob import read_blob
 from extractors.models.devices import pick_device, pick_dtype
-from extractors.models.memory import Halving, units_that_fit
+from extractors.models.memory import Halving, units_that_fit, weights_must_fit
 from extractors.models.speech import RATE_HZ, open_model
 from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers
@@ -117,7 +117,8 @@ class AudioExtractor:
 
     @cached_property
     def _states(self) -> HiddenStates:
-        return HiddenStates(self._speech_model, self._device, self._dtype)
+        with weights_must_fit(self.identity.model, self._dtype, self._device):
+            return HiddenStates(self._speech_model, self._device, self._dtype)
 
     def path(self, source: Source) -> Path | None:
         """Return the clip's media file."""
@@ -206,10 +207,11 @@ class AudioExtractor:
 
     def _run(self, waveforms: Sequence[Floats], want: Want) -> list[Rows | ClipProblem]:
         """Return one outcome per waveform."""
+        states = self._states  # loaded here: weights that do not fit are no clip's fault
         return self._halving(
             waveforms,
             _padded_size,
-            lambda piece: compute_rows(self._states, piece, self._parts, want),
+            lambda piece: compute_rows(states, piece, self._parts, want),
             self._too_large,
         )
 

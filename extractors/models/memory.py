@@ -1,10 +1,13 @@
 """A device's memory: how much of a batch it takes, and what is done when it takes less."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import torch
+
+from mer_store.errors import UsageError
 
 
 class Sliceable(Protocol):
@@ -53,6 +56,27 @@ def ran_out(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OTHER_WORDS)
+
+
+@contextmanager
+def weights_must_fit(model: str, dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Let a model load, or say that memory ran out: that is no clip's fault.
+
+    Raises
+    ------
+    UsageError
+        There is no memory for the weights.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        kind = str(dtype).removeprefix("torch.")
+        raise UsageError(
+            f"model {model}: its weights in {kind} do not fit into the memory of {device}; use a larger "
+            f"GPU, or --device cpu"
+        ) from error
 
 
 class Halving:

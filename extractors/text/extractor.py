@@ -23,7 +23,7 @@ from extractors.contract import (
 from extractors.media.blob import text_blob
 from extractors.models.copies import HostCopies, to_device
 from extractors.models.devices import pick_device, pick_dtype
-from extractors.models.memory import Halving, units_that_fit
+from extractors.models.memory import Halving, units_that_fit, weights_must_fit
 from extractors.text.hidden_states import LanguageModel
 from extractors.text.model import open_model
 from extractors.text.tokenizer import Tokens
@@ -116,13 +116,8 @@ class TextExtractor:
 
     @cached_property
     def _model(self) -> LanguageModel:
-        try:
+        with weights_must_fit(self.identity.model, self._dtype, self._device):
             return self._text_model.load(self._device, self._dtype)
-        except torch.OutOfMemoryError as error:
-            raise UsageError(
-                f"model {self.identity.model}: its weights in {self.identity.compute_dtype} do not "
-                f"fit into the memory of {self._device}; use a larger GPU, or --device cpu"
-            ) from error
 
     def path(self, source: Source) -> Path | None:  # noqa: ARG002 - a transcript is no file
         """Return None: a transcript comes with the clip list."""

@@ -19,7 +19,7 @@ from extractors.models.checkpoints import Checkpoint, load_pretrained, locate, w
 from extractors.models.copies import HostCopies
 from extractors.models.devices import arithmetic
 from extractors.models.half import hold_products
-from extractors.models.memory import Halving, units_that_fit
+from extractors.models.memory import Halving, units_that_fit, weights_must_fit
 from extractors.models.tiny import TINY, tiny_clip
 from extractors.visual.pixels import Pixels, pixels_of
 from mer_store.errors import UsageError
@@ -66,9 +66,10 @@ class VisionModel:
 
     def load(self, device: torch.device, dtype: torch.dtype) -> "VisionTower":
         """Load the weights."""
-        if self.checkpoint is None:
-            return VisionTower(tiny_clip().model, device, dtype)
-        return VisionTower(_load(self.checkpoint, self.config), device, dtype)
+        with weights_must_fit(self.name, dtype, device):
+            if self.checkpoint is None:
+                return VisionTower(tiny_clip().model, device, dtype)
+            return VisionTower(_load(self.checkpoint, self.config), device, dtype)
 
 
 def describe_model(name_or_dir: str | None) -> VisionModel:

@@ -1,6 +1,7 @@
 """What becomes of short, silent, long and unfit clips, and of models that are no speech models."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -243,3 +244,14 @@ def test_batches_are_sized_to_the_memory_there_is(monkeypatch):
     assert limit(10**12) == 320 * 16000
     assert limit(20 * 10**6) == 10 * 16000  # a second takes 1 MB at width 32
     assert limit(0) == 1
+
+
+def test_weights_too_large_for_the_device_are_no_clips_fault(tmp_path):
+    def load_too_much():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    extractor = audio()
+    loaded = some_loaded(extractor, tmp_path, 2)
+    extractor._speech_model = replace(extractor._speech_model, build=load_too_much)
+    with pytest.raises(UsageError, match="model tiny: its weights in float32 do not fit"):
+        extractor(loaded, Want(utterance=(18,)))

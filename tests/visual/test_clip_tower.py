@@ -176,3 +176,14 @@ def test_batches_are_sized_to_the_memory_there_is(described, monkeypatch):
 def test_a_layers_rows_keep_no_other_tokens_alive(described, tower):
     for rows in tower(pixels(described, images(3)), described.layers).values():
         assert rows.base is None or rows.base.nbytes == rows.nbytes
+
+
+def test_weights_too_large_for_the_device_are_no_clips_fault(described, monkeypatch):
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("extractors.visual.clip._load", too_large)
+    with pytest.raises(
+        UsageError, match="its weights in bfloat16 do not fit into the memory of cpu"
+    ):
+        described.load(CPU, torch.bfloat16)
