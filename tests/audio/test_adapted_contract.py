@@ -7,10 +7,10 @@ import pytest
 import torch
 from audio_clips import write_clip, write_wav
 from checkpoint_factory import save_hubert
-from extractor_contract import ExtractorContract
+from extractor_contract import ExtractorContract, assert_same_states
 
 from extractors.contract import ExtractorRequest, Source
-from extractors.models.adapter import OutputAdapters
+from extractors.models.adapter import AdaptedBlocks, OutputAdapters
 from extractors.models.saved_adapter import WEIGHT, AdapterFacts, SavedAdapter, save_adapter
 from extractors.table import build_extractor
 from pipelines.extract import spec_of
@@ -38,6 +38,29 @@ class TestAdaptersInBlocks(ExtractorContract):
         cls.request_ = ExtractorRequest(
             "audio", recipe="adapter", device="cpu", adapter=str(folder)
         )
+
+    def test_a_batch_too_large_for_the_device_is_halved(
+        self, extractor, loaded, want, alone, monkeypatch
+    ):
+        tried, run = [], AdaptedBlocks.forward
+
+        def small_gpu(blocks, states, real=None):
+            tried.append(states.shape[:2])
+            if states.shape[:2].numel() > 100:  # the clips have 62, 24, 62 and 1 frames
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return run(blocks, states, real)
+
+        monkeypatch.setattr(AdaptedBlocks, "forward", small_gpu)
+        for states, expected in zip(extractor(loaded, want), alone, strict=True):
+            assert_same_states(states, expected)
+        assert [tuple(shape) for shape in tried] == [
+            (4, 62),
+            (2, 62),
+            (1, 62),
+            (1, 24),
+            (1, 62),
+            (1, 1),
+        ]
 
     @classmethod
     def write_sources(cls, folder):
