@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -15,6 +16,8 @@ from mer_store.remote.trying import TransferError, tried
 STALL_S = 30.0
 #: Protocols whose writes appear whole or not at all. Elsewhere an object is written beside and renamed.
 ATOMIC = ("s3", "gs", "gcs", "hf")
+#: Protocols of files on a host. Their client knows one connection, and no other once that is lost.
+HOSTS = ("ssh", "sftp")
 T = TypeVar("T")
 
 
@@ -67,7 +70,7 @@ class Bucket:
         TransferError
             It cannot be fetched, or has more than `limit` bytes.
         """
-        data = self.tried(lambda: self.fs.cat_file(self._path(path), start=0, end=limit + 1), path)
+        data = self.tried(lambda: self.read(path, 0, limit + 1), path)
         if len(data) > limit:
             raise TransferError(f"{self.where(path)}: expected at most {limit} bytes; it has more")
         return bytes(data)
@@ -82,7 +85,7 @@ class Bucket:
         """
 
         def fetch() -> bytes:
-            data = self.fs.cat_file(self._path(path), start=start, end=stop)
+            data = self.read(path, start, stop)
             if len(data) > stop - start:  # a server that ignores ranges sends all there is
                 data = data[start:stop]
             if len(data) != stop - start:
@@ -90,6 +93,14 @@ class Bucket:
             return bytes(data)
 
         return self.tried(fetch, path) if stop > start else b""
+
+    def read(self, path: str, start: int, stop: int) -> bytes:
+        """Return what there is between two places; more of it where the remote knows no ranges."""
+        if self.address.protocol not in HOSTS:
+            return bytes(self.fs.cat_file(self._path(path), start=start, end=stop))
+        with self.fs.open(self._path(path), "rb") as file:  # its cat_file takes all
+            file.seek(start)
+            return bytes(file.read(stop - start))
 
     def stream(self, path: str, start: int, stop: int) -> Iterator[bytes] | None:
         """Yield the bytes from `start` to before `stop`, by one request; None where there are only ranges."""
@@ -177,7 +188,9 @@ class Bucket:
             file.discard()
         except (AttributeError, NotImplementedError, OSError, ValueError):
             if self.address.protocol not in ATOMIC:
-                self.fs.rm(place)
+                with suppress(OSError):
+                    file.close()
+                self.fs.rm_file(place)
 
     def put_new(self, path: str, data: bytes) -> bool:
         """Write a small object unless there is one; return whether this call wrote it.
@@ -247,7 +260,17 @@ class Bucket:
 
     def tried(self, action: Callable[[], T], path: str) -> T:
         """Do something that a network may break, and again where it did."""
-        return tried(action, self.where(path))
+        return tried(lambda: self._once(action), self.where(path))
+
+    def _once(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except (FileNotFoundError, FileExistsError, PermissionError):
+            raise
+        except Exception:
+            if self.address.protocol in HOSTS:
+                self.__dict__.pop("fs", None)  # the next try connects anew
+            raise
 
 
 def _is_conflict(error: Exception) -> bool:
@@ -257,7 +280,15 @@ def _is_conflict(error: Exception) -> bool:
 
 def _options(protocol: str) -> dict[str, Any]:
     """Return what a client is made with: nothing cached, stalls noticed."""
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if protocol in HOSTS:  # what fsspec does not know goes to the client
+        # As `ssh` does: the host's key must be known.
+        return options | {
+            "known_hosts": (),
+            "connect_timeout": STALL_S,
+            "keepalive_interval": STALL_S / 3,
+        }
+    options["use_listings_cache"] = False
     if protocol == "s3":
         options["config_kwargs"] = {
             "read_timeout": STALL_S,
