@@ -9,6 +9,7 @@ width is HuBERT-large's; weights are random. Run in pairs, A B A B, since these 
 """
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def build(device: str, dtype: str) -> tuple[AudioExtractor, HubertModel]:
     extractor = AudioExtractor(
         ExtractorRequest("audio", model="tiny", device=device, compute_dtype=dtype)
     )
-    large = SpeechModel("large", "random", False, config, True, lambda: model)
+    large = SpeechModel("large", "random", False, config, True, lambda: copy.deepcopy(model))
     extractor._speech_model = large
     extractor._states = HiddenStates(large, extractor._device, extractor._dtype)
     return extractor, model

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from extractors.audio.front import WindowedFront
 from extractors.audio.padding import Padding
 from extractors.contract import Floats
 from extractors.models.blocks import final_layer, first_states, run_blocks
@@ -33,6 +34,8 @@ class HiddenStates:
         self._dtype = dtype
         model = speech_model.build()
         hold_products(model, dtype)
+        if speech_model.frames_are_local:
+            model.feature_extractor = WindowedFront(model.feature_extractor)
         self._model = model.to(device).requires_grad_(requires_grad=False)
 
     def __call__(
@@ -89,7 +92,9 @@ class HiddenStates:
         return torch.cat(pieces, dim=1) if len(pieces) > 1 else pieces[0]
 
     def _project(self, samples: Tensor) -> Tensor:
-        features = self._model.feature_extractor(samples).transpose(1, 2)
+        features = self._model.feature_extractor(samples)
+        if not self._facts.frames_are_local:
+            features = features.transpose(1, 2)
         projected = self._model.feature_projection(features)
         # float32, so that the sum that runs through all blocks stays in it under autocast
         return (projected if isinstance(projected, Tensor) else projected[0]).float()
