@@ -33,7 +33,7 @@ from mer_store.clips.clip import Clip
 from mer_store.clips.clip_list import ClipList
 
 #: Clips per stage at full size: half a minute of work or so on an H100.
-N_CLIPS = {"audio": 8192, "crops": 1024, "video": 128, "text": 32_768}
+N_CLIPS = {"audio": 8192, "crops": 1024, "video": 64, "text": 32_768}
 N_TINY = 6
 #: The whole of MER2024: seconds of audio, images at 25 a second, tokens of 115,595 transcripts.
 MER2024 = {"audio": 362_329, "crops": 9_050_000, "video": 9_050_000, "text": 115_595 * 20}
