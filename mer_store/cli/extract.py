@@ -9,6 +9,7 @@ import click
 
 from mer_store.cli.settings import clips_option, json_option, modality_defaults, store_option
 from mer_store.cli.status import bytes_in_words
+from mer_store.cli.threads import wait_without_spinning
 from mer_store.errors import UsageError
 from mer_store.layers import describe_layers
 
@@ -149,6 +150,7 @@ def extract(
     from mer_store.clips.clip_list import ClipList
     from mer_store.store.store import Store
 
+    wait_without_spinning()
     defaults = modality_defaults(context, options["modality"])
     if options["adapter"]:  # these speak of the base model's features
         defaults = {

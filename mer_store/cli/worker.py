@@ -2,6 +2,8 @@
 
 import click
 
+from mer_store.cli.threads import wait_without_spinning
+
 
 @click.command()
 @click.argument("address")
@@ -35,6 +37,7 @@ def worker(address: str, device: str, name: str | None, patience: int) -> int:
 
     SIGTERM or Ctrl-C: it commits what is in hand and leaves; others do the rest.
     """
+    wait_without_spinning()
     from pipelines.cluster.worker import join  # imports torch: seconds
 
     join(address, device, name, patience, lambda text: click.echo(text, err=True))
