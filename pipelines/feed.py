@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from threading import Condition
 
 from extractors.contract import ClipFailed, ClipProblem, Extractor, Loaded, Origin, Source
+from extractors.media.blob import reading_once
 
 #: Decoded clips waiting, at most; and their size, in batches of the extractor.
-MAX_CLIPS_AHEAD = 128
+MAX_CLIPS_AHEAD = 1024
 MAX_BATCHES_AHEAD = 4
 POLL_S = 0.2
 
@@ -21,6 +22,12 @@ class Fetched:
     origin: Origin | None
     """None where not even the bytes could be read."""
     loaded: Loaded | ClipProblem
+
+
+def fetch_all(extractors: Sequence[Extractor], source: Source) -> tuple[Fetched, ...]:
+    """Decode one clip for each extractor, its file read once. One that fails does not touch the others."""
+    with reading_once():
+        return tuple(fetch(extractor, source) for extractor in extractors)
 
 
 def fetch(extractor: Extractor, source: Source) -> Fetched:
@@ -46,17 +53,18 @@ def one_line(error: BaseException) -> str:
 
 
 def feed(
-    extractor: Extractor,
+    extractors: Sequence[Extractor],
     sources: Sequence[Source],
     n_threads: int,
-    batch_limit: int,
+    limits: Sequence[int],
     stopped: Callable[[], bool] = lambda: False,
-) -> Generator[Fetched, None, None]:
+) -> Generator[tuple[Fetched, ...], None, None]:
     """Decode `sources` in `n_threads`, in order, staying a bounded way ahead of whoever consumes.
 
-    Ends early once `stopped` says so, even while a long clip is being decoded.
+    Yields what each of `extractors` is to be given, `limits` being the sizes of their batches. Ends early
+    once `stopped` says so, even while a long clip is being decoded.
     """
-    ahead = _Ahead(extractor, sources, MAX_BATCHES_AHEAD * batch_limit)
+    ahead = _Ahead(extractors, sources, limits)
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
     try:
         for _ in range(min(n_threads, len(sources))):
@@ -74,17 +82,19 @@ def feed(
 class _Ahead:
     """What is decoded and not yet consumed: the decoding threads rest while it is large.
 
-    It holds `limit` and, beyond that, a clip for each thread at most: how large a clip is, is known only when
-    it is decoded.
+    It holds so many batches and, beyond that, a clip for each thread at most: how large a clip is, is known
+    only when it is decoded.
     """
 
-    def __init__(self, extractor: Extractor, sources: Sequence[Source], limit: int) -> None:
-        self._extractor = extractor
+    def __init__(
+        self, extractors: Sequence[Extractor], sources: Sequence[Source], limits: Sequence[int]
+    ) -> None:
+        self._extractors = extractors
         self._sources = sources
-        self._limit = limit
+        self._limits = limits
         self._changed = Condition()
-        self._ready: dict[int, Fetched] = {}
-        self._size = 0
+        self._ready: dict[int, tuple[Fetched, ...]] = {}
+        self._n_batches = 0.0
         self._n_begun = 0
         self._n_taken = 0
         self._closed = False
@@ -94,12 +104,13 @@ class _Ahead:
         while (row := self._begin()) is not None:
             source = self._sources[row]
             try:
-                item = fetch(self._extractor, source)
+                item = fetch_all(self._extractors, source)
             except BaseException as error:  # noqa: BLE001 - what a thread raises, nobody hears
-                item = Fetched(source, None, _undecodable(error))
+                problem = Fetched(source, None, _undecodable(error))
+                item = (problem,) * len(self._extractors)
             with self._changed:
                 self._ready[row] = item
-                self._size += _size(item)
+                self._n_batches += n_batches(item, self._limits)
                 self._changed.notify_all()
             del item
 
@@ -114,15 +125,15 @@ class _Ahead:
     def _may_begin(self) -> bool:
         over = self._closed or self._n_begun == len(self._sources)
         n_ahead = self._n_begun - self._n_taken
-        return over or (self._size < self._limit and n_ahead < MAX_CLIPS_AHEAD)
+        return over or (self._n_batches < MAX_BATCHES_AHEAD and n_ahead < MAX_CLIPS_AHEAD)
 
-    def take(self, row: int, timeout_s: float) -> Fetched | None:
+    def take(self, row: int, timeout_s: float) -> tuple[Fetched, ...] | None:
         """Return the clip in `row`, None where it is not decoded in time. Rows are taken in order."""
         with self._changed:
             if not self._changed.wait_for(lambda: row in self._ready, timeout_s):
                 return None
             item = self._ready.pop(row)
-            self._size -= _size(item)
+            self._n_batches -= n_batches(item, self._limits)
             self._n_taken += 1
             self._changed.notify_all()
             return item
@@ -134,21 +145,29 @@ class _Ahead:
             self._changed.notify_all()
 
 
-def _size(item: Fetched) -> int:
-    return item.loaded.size if isinstance(item.loaded, Loaded) else 0
+def n_batches(item: Sequence[Fetched], limits: Sequence[int]) -> float:
+    """Return how many batches a clip fills, over all extractors: what it takes of the memory for input."""
+    return sum(
+        one.loaded.size / limit
+        for one, limit in zip(item, limits, strict=True)
+        if isinstance(one.loaded, Loaded)
+    )
 
 
 def windows(
-    fetched: Iterator[Fetched], size_limit: int, n_limit: int = 64
-) -> Iterator[list[Fetched]]:
+    fetched: Iterator[tuple[Fetched, ...]],
+    limits: Sequence[int],
+    max_batches: float,
+    max_clips: int = MAX_CLIPS_AHEAD,
+) -> Iterator[list[tuple[Fetched, ...]]]:
     """Group what arrives, so that clips of like length can share a batch."""
-    window: list[Fetched] = []
-    size = 0
+    window: list[tuple[Fetched, ...]] = []
+    size = 0.0
     for item in fetched:
         window.append(item)
-        size += _size(item)
-        if size >= size_limit or len(window) >= n_limit:
+        size += n_batches(item, limits)
+        if size >= max_batches or len(window) >= max_clips:
             yield window
-            window, size = [], 0
+            window, size = [], 0.0
     if window:
         yield window

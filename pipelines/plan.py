@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.contract import Source
+from extractors.contract import ExtractorRequest, Source
 from mer_store.layers import Layer
 from mer_store.spec import Spec
 from mer_store.store.ledger import Ledger, Status
 from mer_store.store.store import Store
 from pipelines.freshness import Freshness
-from pipelines.work import LevelWork, PartWork
+from pipelines.work import LevelWork, PartWork, StreamWork
 
 TRIED = (Status.OK, Status.EMPTY, Status.FAILED)
 
@@ -33,7 +33,18 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What is wanted of one modality."""
+
+    request: ExtractorRequest
+    levels: tuple[tuple[Spec, tuple[Layer, ...]], ...]
+    freshness: Freshness
+
+
+@dataclass(frozen=True)
 class _Level:
+    stream: int
+    """Number of the modality."""
     spec: Spec
     layers: tuple[Layer, ...]
     ledger: Ledger
@@ -46,10 +57,9 @@ class _Level:
 
 def make_plan(
     store: Store,
-    wanted: Sequence[tuple[Spec, tuple[Layer, ...]]],
+    wanted: Sequence[Wanted],
     sources: Sequence[Source],
     template: PartWork,
-    freshness: Freshness,
     *,
     rejected: Mapping[str, str],
     part_clips: int,
@@ -57,12 +67,14 @@ def make_plan(
 ) -> Plan:
     """Compare the clips with the store's ledger.
 
-    Parts are `template` with clips and levels filled in: clips that miss the same layers go together, in
-    the clip list's order, at most `part_clips` to a part. Clips in `rejected` have no usable source.
+    Parts are `template` with clips and streams filled in: clips that miss the same layers of the same
+    modalities go together, in the clip list's order, at most `part_clips` to a part. Clips in `rejected` have
+    no usable source.
     """
     levels = [
-        _look(store, spec, layers, sources, freshness, retry_failed=retry_failed)
-        for spec, layers in wanted
+        _look(store, number, one, level, sources, retry_failed=retry_failed)
+        for number, one in enumerate(wanted)
+        for level in one.levels
     ]
     need = np.concatenate([level.need for level in levels], axis=1)
     to_do = need.any(axis=1)
@@ -71,7 +83,7 @@ def make_plan(
     parts = [
         part
         for rows in _chunks(_group(need, np.flatnonzero(to_do)), part_clips)
-        for part in [_part(template, levels, sources, rows)]
+        for part in [_part(template, wanted, levels, sources, rows)]
     ]
     refused = _refused_parts(store, wanted, rejected, template, retry_failed=retry_failed)
     return Plan(
@@ -89,18 +101,19 @@ def make_plan(
 
 def _look(
     store: Store,
-    spec: Spec,
-    layers: tuple[Layer, ...],
+    stream: int,
+    wanted: Wanted,
+    level: tuple[Spec, tuple[Layer, ...]],
     sources: Sequence[Source],
-    freshness: Freshness,
     *,
     retry_failed: bool,
 ) -> _Level:
+    spec, layers = level
     ledger = read_ledger(store, spec, [source.clip_id for source in sources])
-    stale = freshness.stale(ledger)
+    stale = wanted.freshness.stale(ledger)
     status = ledger.of_layers(layers)
     settled = np.isin(status, (Status.OK, Status.EMPTY) if retry_failed else TRIED)
-    return _Level(spec, layers, ledger, status, stale, ~settled | stale[:, None])
+    return _Level(stream, spec, layers, ledger, status, stale, ~settled | stale[:, None])
 
 
 def read_ledger(store: Store, spec: Spec, clip_ids: Sequence[str]) -> Ledger:
@@ -127,22 +140,42 @@ def _chunks(groups: Iterable[NDArray[np.intp]], size: int) -> Iterable[NDArray[n
 
 
 def _part(
-    template: PartWork, levels: Sequence[_Level], sources: Sequence[Source], rows: NDArray[np.intp]
+    template: PartWork,
+    wanted: Sequence[Wanted],
+    levels: Sequence[_Level],
+    sources: Sequence[Source],
+    rows: NDArray[np.intp],
 ) -> PartWork:
-    works = []
+    works: dict[int, list[LevelWork]] = {}
     for level in levels:
         missing = level.need[rows[0]]
         layers = tuple(layer for layer, needed in zip(level.layers, missing, strict=True) if needed)
         if layers:
-            works.append(
-                LevelWork(level.spec, layers, attempt=int(level.ledger.attempt[rows].max()) + 1)
-            )
-    return replace(template, sources=tuple(sources[row] for row in rows), levels=tuple(works))
+            attempt = int(level.ledger.attempt[rows].max()) + 1
+            works.setdefault(level.stream, []).append(LevelWork(level.spec, layers, attempt))
+    seen = any(
+        wanted[number].request.adapter is None and wanted[number].freshness.files.there[rows].any()
+        for number in works
+    )
+    return replace(
+        template,
+        sources=tuple(sources[row] for row in rows),
+        streams=_streams(wanted, works),
+        media_seen=seen,
+    )
+
+
+def _streams(
+    wanted: Sequence[Wanted], works: Mapping[int, Sequence[LevelWork]]
+) -> tuple[StreamWork, ...]:
+    return tuple(
+        StreamWork(wanted[number].request, tuple(works[number])) for number in sorted(works)
+    )
 
 
 def _refused_parts(
     store: Store,
-    wanted: Sequence[tuple[Spec, tuple[Layer, ...]]],
+    wanted: Sequence[Wanted],
     rejected: Mapping[str, str],
     template: PartWork,
     *,
@@ -151,11 +184,13 @@ def _refused_parts(
     """Return a part that records the clips refused by the clip list, unless the ledger says so already."""
     clip_ids = list(rejected)
     known = np.ones(len(clip_ids), dtype=bool)
-    attempts = []
-    for spec, _ in wanted:
-        ledger = read_ledger(store, spec, clip_ids)
-        attempts.append(int(ledger.attempt.max(initial=-1)) + 1)
-        known &= ledger.status != Status.MISSING
+    works: dict[int, list[LevelWork]] = {}
+    for number, one in enumerate(wanted):
+        for spec, layers in one.levels:
+            ledger = read_ledger(store, spec, clip_ids)
+            attempt = int(ledger.attempt.max(initial=-1)) + 1
+            works.setdefault(number, []).append(LevelWork(spec, layers, attempt))
+            known &= ledger.status != Status.MISSING
     if retry_failed:
         known[:] = False
     left = {
@@ -163,10 +198,4 @@ def _refused_parts(
         for clip_id, done in zip(clip_ids, known, strict=True)
         if not done
     }
-    if not left:
-        return []
-    works = [
-        LevelWork(spec, layers, attempt)
-        for (spec, layers), attempt in zip(wanted, attempts, strict=True)
-    ]
-    return [replace(template, rejected=left, levels=tuple(works))]
+    return [replace(template, rejected=left, streams=_streams(wanted, works))] if left else []

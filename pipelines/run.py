@@ -12,7 +12,7 @@ from mer_store.errors import MerStoreError
 from pipelines.in_hand import read_in_hand
 from pipelines.interrupt import StopFile
 from pipelines.progress import Progress
-from pipelines.unfit import UnfitError
+from pipelines.unfit import UnansweredError, UnfitError
 from pipelines.work import PartReport, PartWork, Tally
 
 POLL_S = 0.2
@@ -147,6 +147,9 @@ class _Run:
         if error is None:
             self._land(work, future.result())
             return
+        if isinstance(error, UnansweredError):
+            self._put_off(work, error)
+            return
         if isinstance(error, UnfitError) and self.crew.dismiss(error):
             self.queue.appendleft(work)
             return
@@ -155,11 +158,24 @@ class _Run:
             raise error
         self._lose(work, n_deaths, in_hand, error)
 
+    def _put_off(self, work: PartWork, error: UnansweredError) -> None:
+        """Put a part last whose clips all broke the model: once it has answered others, they are to blame."""
+        n_ok = self.report.tally.n_ok
+        if not work.put_off and (self.queue or self.flying or n_ok):
+            self.queue.append(replace(work, put_off=True))
+            if n_ok and error.worker:  # where others have answers, the worker is suspect, too
+                self.crew.dismiss(error)
+        elif self.crew.dismiss(error):
+            self.queue.append(work)
+        else:
+            raise error
+
     def _land(self, work: PartWork, part: PartReport) -> None:
         """Count a part. What a worker left that went away, not asked by this run, is for the others."""
         if part.left and not self.stop.asked:
             left = tuple(source for source in work.sources if source.clip_id in part.left)
             again = replace(work, sources=left, rejected={}, n_deaths=0, suspects=frozenset())
+            again = replace(again, media_seen=False)
             self.queue.appendleft(again)
             part = replace(part, stopped=False)
         self.report.add(part)
@@ -220,7 +236,8 @@ def split(
         return [replace(again, suspects=in_hand or frozenset())]
     suspects = [source for source in work.sources if source.clip_id in suspected]
     others = tuple(source for source in work.sources if source.clip_id not in suspected)
-    work = replace(work, n_deaths=0, suspects=frozenset())
+    # Of some of its clips it is not known whether their media were seen.
+    work = replace(work, n_deaths=0, suspects=frozenset(), media_seen=False)
     if known and others and len(suspects) <= MAX_ALONE:
         alone = [replace(work, sources=(one,), rejected={}, n_deaths=1) for one in suspects]
         return [replace(work, sources=others), *alone]

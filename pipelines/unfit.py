@@ -28,3 +28,7 @@ class UnfitError(MerStoreError):
 def is_of_the_process(error: Exception) -> bool:
     """Tell whether another process may do better: not where the store itself is full or damaged."""
     return not isinstance(error, StoreDamagedError | StoreFullError)
+
+
+class UnansweredError(UnfitError):
+    """A model that raised for every clip it was given: broken, or given none but what it cannot take."""

@@ -19,13 +19,27 @@ class LevelWork:
 
 
 @dataclass(frozen=True)
+class StreamWork:
+    """What one modality's extractor makes of the clips."""
+
+    request: ExtractorRequest
+    levels: tuple[LevelWork, ...]
+
+    @property
+    def want(self) -> Want:
+        """Layers by level, as an extractor takes them."""
+        by_level = {level.spec.level: level.layers for level in self.levels}
+        return Want(by_level.get("utterance", ()), by_level.get("frame", ()))
+
+
+@dataclass(frozen=True)
 class PartWork:
-    """Clips to extract in one pass. Small and picklable: a worker opens store and model itself."""
+    """Clips to extract in one pass. Small and picklable: a worker opens store and models itself."""
 
     store: str
-    request: ExtractorRequest
+    streams: tuple[StreamWork, ...]
+    """Of the modalities that the clips lack."""
     sources: tuple[Source, ...]
-    levels: tuple[LevelWork, ...]
     rejected: Mapping[str, str] = field(default_factory=dict)
     """Clip ids that the clip list's checks refused, with the reason: recorded as failed, never opened."""
     n_decoders: int = 2
@@ -36,16 +50,14 @@ class PartWork:
     """Workers that died while making this part."""
     note_path: str = ""
     """Where a worker that may die notes the clips it has in hand."""
+    put_off: bool = False
+    """Whether its clips all broke a model that had not answered any other yet."""
     suspects: frozenset[str] = frozenset()
     """Clips in hand at the last death."""
+    media_seen: bool = False
+    """Whether the planner saw media of these clips: a worker that sees none is on the wrong host."""
     stop_path: str = ""
     """A file whose appearance asks the worker to commit what it has and return."""
-
-    @property
-    def want(self) -> Want:
-        """Layers by level, as an extractor takes them."""
-        by_level = {level.spec.level: level.layers for level in self.levels}
-        return Want(by_level.get("utterance", ()), by_level.get("frame", ()))
 
     @property
     def n_clips(self) -> int:

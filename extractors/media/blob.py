@@ -3,6 +3,9 @@
 import hashlib
 import os
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
@@ -10,6 +13,19 @@ from extractors.contract import Blob, ClipFailed, Origin
 
 #: Files up to this size are held in memory; larger ones are hashed in pieces and decoded from disk.
 MAX_HELD_BYTES = 256 * 2**20
+
+
+_shelf = threading.local()
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Within it, this thread reads no file twice: whoever asks for the same file gets the same bytes."""
+    _shelf.held = {}
+    try:
+        yield
+    finally:
+        _shelf.held = None
 
 
 def read_blob(clip_id: str, path: Path) -> Blob:
@@ -32,6 +48,21 @@ def read_blob(clip_id: str, path: Path) -> Blob:
     ClipFailed
         The file is missing, unreadable, empty, no regular file, or changed while it was read.
     """
+    held: dict[tuple[str, Path], Blob | ClipFailed] | None = getattr(_shelf, "held", None)
+    if held is None:
+        return _read_file(clip_id, path)
+    if (clip_id, path) not in held:
+        try:
+            held[clip_id, path] = _read_file(clip_id, path)
+        except ClipFailed as problem:
+            held[clip_id, path] = problem
+    found = held[clip_id, path]
+    if isinstance(found, ClipFailed):
+        raise found
+    return found
+
+
+def _read_file(clip_id: str, path: Path) -> Blob:
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             before = os.fstat(file.fileno())

@@ -1,30 +1,31 @@
 """``mer-store extract``."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from mer_store.cli.settings import clips_option, json_option, modality_defaults, store_option
-from mer_store.cli.status import bytes_in_words
+from mer_store.cli.extract_report import announce, print_dry_run, summarise
+from mer_store.cli.extract_settings import extract_settings
+from mer_store.cli.modalities import ModalityList
+from mer_store.cli.settings import clips_option, json_option, store_option
 from mer_store.cli.threads import wait_without_spinning
-from mer_store.errors import UsageError
-from mer_store.layers import describe_layers
-
-if TYPE_CHECKING:
-    from pipelines.extract import Extraction, ExtractSettings
-    from pipelines.run import RunReport
-    from pipelines.workers import Workers
 
 
 @click.command()
-@click.option("--modality", required=True, type=click.Choice(["audio", "visual", "text"]))
+@click.option(
+    "--modality",
+    "modalities",
+    required=True,
+    type=ModalityList(),
+    metavar="LIST",
+    help="audio, visual, text, or several with commas between: media are then read once.",
+)
 @click.option(
     "--layers",
     metavar="LIST",
-    help="16-21, 18,20, last4, all or embed. Default: audio 16-21, visual embed, text last4.",
+    help="16-21, 18,20, last4, all or embed. Default: audio 16-21, visual embed, text last4. "
+    "With several modalities: audio=16-21,text=last4; so --frame-layers, --model, --recipe.",
 )
 @click.option(
     "--level",
@@ -141,6 +142,7 @@ def extract(
     Example:
       mer-store extract --modality audio --layers 16-21
       mer-store extract --modality audio --layers all --frame-layers 15 --workers 2
+      mer-store extract --modality audio,visual,text --layers audio=16-21,text=last4
       mer-store extract --modality audio --cluster slurm --config slurm.toml --workers 8
       mer-store extract --modality audio --adapter runs/adapter-0a1b2c3d4e
 
@@ -151,12 +153,6 @@ def extract(
     from mer_store.store.store import Store
 
     wait_without_spinning()
-    defaults = modality_defaults(context, options["modality"])
-    if options["adapter"]:  # these speak of the base model's features
-        defaults = {
-            k: v for k, v in defaults.items() if k not in ("layers", "frame_layers", "recipe")
-        }
-    options |= defaults
     clip_list = ClipList.read(clips)
     for problem in clip_list.problems:
         click.echo(
@@ -164,133 +160,23 @@ def extract(
             err=True,
         )
     click.echo(
-        f"{options['modality']}: {len(clip_list.clips)} clips listed in {clips}; "
+        f"{', '.join(options['modalities'])}: {len(clip_list.clips)} clips listed in {clips}; "
         "looking at the model, the media and the store",
         err=True,
     )
     from pipelines.extract import prepare  # imports torch: seconds
 
-    extraction = prepare(Store.create(store), clip_list, _settings(options))
-    _announce(extraction)
+    extraction = prepare(Store.create(store), clip_list, extract_settings(context, options))
+    announce(extraction)
     if dry_run:
-        _print_dry_run(extraction, as_json=as_json)
+        print_dry_run(extraction, as_json=as_json)
         return 0
     extraction.store.sweep()
     report = extraction.run()
-    _summarise(extraction, report, as_json=as_json)
+    summarise(extraction, report, as_json=as_json)
     if report.stopped:
         return EXIT_INTERRUPTED
     failed = report.tally.n_failed or extraction.plan.n_failed_before
     return (
         1 if failed or clip_list.problems else 0
     )  # rows without a usable clip id have no ledger row
-
-
-def _settings(options: dict[str, Any]) -> "ExtractSettings":
-    from extractors.contract import ExtractorRequest
-    from pipelines.extract import ExtractSettings
-
-    workers = _workers(options)
-    decoders = {"n_decoders": options["decoders"]} if options["decoders"] else {}
-    return ExtractSettings(
-        request=ExtractorRequest(
-            modality=options["modality"],
-            model=options["model"],
-            recipe=options["recipe"],
-            device=options["device"],
-            compute_dtype=options["compute_dtype"],
-            faces=options["faces"],
-            images_per_second=options["images_per_second"],
-            adapter=str(Path(options["adapter"]).absolute()) if options["adapter"] else None,
-        ),
-        layers=options["layers"],
-        level=options["level"],
-        frame_layers=options["frame_layers"],
-        stored_dtype=options["stored_dtype"],
-        part_clips=options["part_clips"],
-        workers=workers,
-        progress=options["progress"],
-        retry_failed=options["retry_failed"],
-        **decoders,
-    )
-
-
-def _workers(options: dict[str, Any]) -> "Workers":
-    from pipelines.slurm import read_slurm_options
-    from pipelines.workers import Workers
-
-    if options["cluster"] and options["scheduler"]:
-        raise UsageError("--cluster submits workers, --scheduler uses those there are: give one")
-    if options["config"] and not options["cluster"]:
-        raise UsageError("--config says what is asked of a cluster: give --cluster slurm with it")
-    return Workers(
-        number=options["workers"],
-        scheduler=options["scheduler"],
-        slurm=read_slurm_options(options["config"]) if options["cluster"] else None,
-        device=options["device"],
-        dashboard=options["dashboard"],
-    )
-
-
-def _announce(extraction: "Extraction") -> None:
-    plan = extraction.plan
-    for spec, layers in extraction.wanted:
-        untrained = "" if spec.trained else "  UNTRAINED (random weights)"
-        click.echo(
-            f"{spec.modality}/{spec.name}  layers {describe_layers(layers)}{untrained}", err=True
-        )
-    facts = {
-        "stored": plan.n_stored, "stale": plan.n_stale,
-        "failed before": plan.n_failed_before, "empty before": plan.n_empty_before,
-    }  # fmt: skip
-    words = "".join(f", {number} {name}" for name, number in facts.items() if number)
-    click.echo(
-        f"{plan.n_clips} clips{words}: {plan.n_to_do} to do in {len(plan.parts)} parts", err=True
-    )
-    if plan.n_failed_before:
-        click.echo("clips that failed before are tried again with --retry-failed", err=True)
-
-
-def _print_dry_run(extraction: "Extraction", *, as_json: bool) -> None:
-    from pipelines.extract import estimate_bytes
-
-    plan = extraction.plan
-    n_bytes = estimate_bytes(extraction) if plan.parts else 0
-    if as_json:
-        facts = {name: value for name, value in vars(plan).items() if name != "parts"}
-        click.echo(json.dumps({**facts, "n_parts": len(plan.parts), "n_bytes_estimated": n_bytes}))
-    else:
-        click.echo(
-            f"would extract {plan.n_to_do} clips in {len(plan.parts)} parts, "
-            f"about {bytes_in_words(n_bytes)}"
-        )
-
-
-def _summarise(extraction: "Extraction", report: "RunReport", *, as_json: bool) -> None:
-    from pipelines.bottleneck import find_bottleneck
-
-    tally = report.tally
-    bottleneck = find_bottleneck(tally)
-    if as_json:
-        run = {
-            name: getattr(report, name) for name in ("elapsed_s", "stopped", "n_lost", "part_ids")
-        }
-        before = {"n_failed_before": extraction.plan.n_failed_before}
-        facts = {**asdict(tally), **run, **before, "reasons": dict(report.reasons)}
-        facts["bottleneck"] = asdict(bottleneck) if bottleneck else None
-        click.echo(json.dumps(facts))
-    click.echo(
-        f"{tally.n_ok} stored, {tally.n_empty} empty, {tally.n_failed} failed in {report.elapsed_s:.1f} s",
-        err=True,
-    )
-    for reason, number in report.reasons.most_common():
-        click.echo(f"  {number} x {reason}", err=True)
-    for clip_id, reason in report.examples[:5]:
-        click.echo(f"  e.g. {clip_id}: {reason}", err=True)
-    if report.n_lost:
-        click.echo(f"{report.n_lost} times a worker died, and its part was made again", err=True)
-    if bottleneck:
-        click.echo(bottleneck.text, err=True)
-    if report.stopped:
-        left = extraction.plan.n_to_do - tally.n_clips
-        click.echo(f"stopped with {left} clips left: run the same command again to go on", err=True)

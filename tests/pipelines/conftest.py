@@ -9,7 +9,7 @@ from extractors import table
 from extractors.contract import ExtractorRequest
 from mer_store.clips.clip_list import ClipList
 from mer_store.store.store import Store
-from pipelines import part
+from pipelines import resident
 from pipelines.extract import ExtractSettings, prepare
 
 
@@ -53,6 +53,6 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     monkeypatch.setitem(table.EXTRACTORS, "audio", "fake_extractor:FakeExtractor")
-    monkeypatch.setattr(part, "_extractors", {})
+    resident.let_go()
     monkeypatch.setattr(FakeExtractor, "calls", [])
     return Bench(tmp_path)

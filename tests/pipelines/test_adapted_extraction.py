@@ -31,7 +31,7 @@ from mer_store.clips.clip_list import ClipList
 from mer_store.errors import UsageError
 from mer_store.store.store import Store
 from mer_store.store.writer import ClipRows
-from pipelines import part
+from pipelines import resident
 from pipelines.extract import ExtractSettings, prepare
 from pipelines.workers import Workers
 
@@ -121,7 +121,7 @@ def wide(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def watched(monkeypatch):
     """Count the clips that the base model is run on, from samples."""
-    monkeypatch.setattr(part, "_extractors", {})
+    resident.let_go()
     run, waveforms = HiddenStates.__call__, []
 
     def count(self, clips, layers):

@@ -8,7 +8,7 @@ from fake_extractor import FakeExtractor, fake_rows
 
 from extractors.contract import ExtractorRequest
 from mer_store.errors import MerStoreError, UsageError
-from pipelines.extract import estimate_bytes
+from pipelines.estimate import estimate_bytes
 
 LAYERS = (3, 4)
 
@@ -85,7 +85,9 @@ def test_only_missing_layers_are_extracted(bench):
     bench.add(**texts(5))
     bench.extract(layers="3")
     plan = bench.prepare(layers="2-4").plan
-    assert [level.layers for part in plan.parts for level in part.levels] == [(2, 4)]
+    assert [
+        level.layers for part in plan.parts for stream in part.streams for level in stream.levels
+    ] == [(2, 4)]
     bench.extract(layers="2-4")
     assert_rows(bench, bench.texts, layers=(2, 3, 4))
 

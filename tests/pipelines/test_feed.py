@@ -38,6 +38,12 @@ def sources(*sizes: int) -> list[Source]:
     return [Source(f"{number}-{size}") for number, size in enumerate(sizes)]
 
 
+def fed(decoder, clips, n_threads, limit, *stopped):
+    """Feed one decoder alone."""
+    for [item] in feed([decoder], clips, n_threads, [limit], *stopped):
+        yield item
+
+
 def idle(decoder: Decoder) -> int:
     """Wait until the decoding threads rest, by letting them run while nobody consumes."""
     for _ in range(200):
@@ -52,7 +58,7 @@ def idle(decoder: Decoder) -> int:
 def test_it_stays_a_bounded_way_ahead(size):
     decoder, limit = Decoder(), 100
     clips = sources(*[size] * 400)
-    stream = feed(decoder, clips, N_THREADS, limit)
+    stream = fed(decoder, clips, N_THREADS, limit)
     for n_taken in range(1, 4):
         next(stream)
         n_ahead = idle(decoder) - n_taken
@@ -65,16 +71,16 @@ def test_it_stays_a_bounded_way_ahead(size):
 @pytest.mark.parametrize("n_threads", [1, 2, 16])
 def test_order_is_kept_and_nothing_is_lost(n_threads):
     clips = sources(*[1 + 37 * number % 90 for number in range(300)])
-    found = [item.source for item in feed(Decoder(), clips, n_threads, 50)]
+    found = [item.source for item in fed(Decoder(), clips, n_threads, 50)]
     assert found == clips
 
 
 def test_no_clips():
-    assert list(feed(Decoder(), [], 2, 50)) == []
+    assert list(fed(Decoder(), [], 2, 50)) == []
 
 
 def test_whatever_a_decoder_raises_is_its_clips_outcome():
-    found = list(feed(Decoder(), sources(5, -1, -2, -3, 5), 2, 50))
+    found = list(fed(Decoder(), sources(5, -1, -2, -3, 5), 2, 50))
     kinds = [type(item.loaded) for item in found]
     assert kinds == [Loaded, ClipFailed, ClipFailed, ClipFailed, Loaded]
     assert "SystemExit" in str(found[3].loaded)
@@ -85,13 +91,13 @@ def test_a_stop_does_not_wait_for_a_long_decode():
     decoder.gate.clear()
     threading.Timer(0.1, stop.set).start()
     try:
-        assert list(feed(decoder, sources(*[1] * 50), 2, 50, stop.is_set)) == []
+        assert list(fed(decoder, sources(*[1] * 50), 2, 50, stop.is_set)) == []
     finally:
         decoder.gate.set()
 
 
 def test_windows_hold_every_clip_once():
     clips = sources(*[10] * 95)
-    groups = list(windows(feed(Decoder(), clips, 2, 50), size_limit=200, n_limit=8))
-    assert [item.source for group in groups for item in group] == clips
+    groups = list(windows(feed([Decoder()], clips, 2, [50]), [50], 4, max_clips=8))
+    assert [item.source for group in groups for [item] in group] == clips
     assert {len(group) for group in groups} == {8, 95 % 8}

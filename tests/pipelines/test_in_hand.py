@@ -77,7 +77,7 @@ def test_a_note_that_cannot_be_written_stops_nothing(tmp_path, clip):
 
 def part(n_clips: int) -> PartWork:
     sources = tuple(Source(f"c{number}") for number in range(n_clips))
-    return PartWork("store", ExtractorRequest("audio"), sources, (), rejected={"bad": "why"})
+    return PartWork("store", (), sources, rejected={"bad": "why"})
 
 
 def ids(work: PartWork) -> list[str]:

@@ -12,7 +12,7 @@ from pipelines.interrupt import StopFile
 from pipelines.progress import Progress
 from pipelines.run import run_parts, split
 from pipelines.unfit import UnfitError
-from pipelines.work import PartReport, PartWork, Tally
+from pipelines.work import PartReport, PartWork, StreamWork, Tally
 
 
 class WorkerDiedError(Exception):
@@ -47,8 +47,8 @@ class MortalCrew:
 
 def works(n_parts: int, n_clips: int = 8) -> list[PartWork]:
     return [
-        PartWork("store", ExtractorRequest("audio"),
-                 tuple(Source(f"{part}-{clip}") for clip in range(n_clips)), ())
+        PartWork("store", (StreamWork(ExtractorRequest("audio"), ()),),
+                 tuple(Source(f"{part}-{clip}") for clip in range(n_clips)))
         for part in range(n_parts)
     ]  # fmt: skip
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from fake_extractor import FakeExtractor
 
-from pipelines import part
+from pipelines import part, resident
 from pipelines.unfit import UnfitError
 
 
@@ -21,7 +21,7 @@ def test_it_is_unfit_and_says_why(bench, monkeypatch, name, value):
             super().__init__(request)
             self.identity = replace(self.identity, **{name: value})
 
-    monkeypatch.setattr(part, "build_extractor", Other)
+    monkeypatch.setattr(resident, "build_extractor", Other)
     with pytest.raises(UnfitError, match=f"{name}: the run was planned for .* here it is {value}"):
         part.make_part(work)
     assert bench.store.feature_sets() == []

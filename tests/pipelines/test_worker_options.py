@@ -55,7 +55,8 @@ def test_workers_compute_in_the_arithmetic_that_the_spec_names(bench):
     """Else a worker with a GPU would take bfloat16 for a run that was planned without one."""
     bench.add(a="speech")
     [part] = bench.prepare(request=ExtractorRequest("audio", compute_dtype="auto")).plan.parts
-    assert part.request.compute_dtype == part.levels[0].spec.compute_dtype == "float32"
+    [stream] = part.streams
+    assert stream.request.compute_dtype == stream.levels[0].spec.compute_dtype == "float32"
 
 
 def test_decoders_are_a_share_of_where_the_work_is_done(bench):

@@ -1,0 +1,137 @@
+"""What becomes of the clips of a part: each read once, and given to every modality's model."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+
+from extractors.batching import batches
+from extractors.contract import (
+    ClipEmpty,
+    ClipFailed,
+    ClipProblem,
+    Extractor,
+    Loaded,
+    Origin,
+    States,
+)
+from mer_store.store.writer import ClipRows
+from pipelines.feed import Fetched, feed, windows
+from pipelines.guarded import GuardedModel
+from pipelines.interrupt import stop_is_asked
+from pipelines.work import PartWork, Tally
+
+WINDOW_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a clip in one stream."""
+
+    clip_id: str
+    stream: int
+    """Its number in the part's work."""
+    origin: Origin | None
+    """Identity of its bytes; None where they could not be read."""
+    states: States | ClipProblem
+    media_s: float
+    """Seconds of media."""
+
+    def rows(self, level: str) -> ClipRows:
+        """Return what the writer of `level` stores."""
+        rows = ClipRows(self.clip_id, "failed")
+        if origin := self.origin:
+            rows = replace(
+                rows, digest=origin.digest, n_bytes=origin.n_bytes, mtime_ns=origin.mtime_ns
+            )
+        states = self.states
+        if isinstance(states, ClipProblem):
+            status = "empty" if isinstance(states, ClipEmpty) else "failed"
+            return replace(rows, status=status, reason=str(states))
+        if level == "frame":
+            layers = dict(states.frame)
+        else:
+            layers = {layer: vector[None, :] for layer, vector in states.utterance.items()}
+        return replace(rows, status="ok", layers=layers, tables=states.tables)
+
+
+class Stopwatch:
+    """Splits a worker's time into waiting, computing and the rest."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.waiting_s = 0.0
+        self.computing_s = 0.0
+
+    def lap(self) -> float:
+        """Return the seconds since the last lap."""
+        now = time.perf_counter()
+        elapsed, self._last = now - self._last, now
+        return elapsed
+
+    def take(self) -> Tally:
+        """Return and reset what was gathered."""
+        tally = Tally(waiting_s=self.waiting_s, computing_s=self.computing_s)
+        self.waiting_s = self.computing_s = 0.0
+        return tally
+
+
+def outcomes(
+    extractors: Sequence[Extractor], work: PartWork, clock: Stopwatch
+) -> Iterator[Outcome]:
+    """Yield an outcome for each clip in each stream as it is known, in no particular order.
+
+    Parameters
+    ----------
+    extractors
+        Of the work's streams, in their order.
+    work
+        The part.
+    clock
+        Told how long was waited for input, and computed.
+
+    Raises
+    ------
+    UnfitError
+        A model does not load, or fails on every clip.
+    """
+    for clip_id, reason in work.rejected.items():
+        for number in range(len(extractors)):
+            yield Outcome(clip_id, number, None, ClipFailed(reason), 0.0)
+    limits = [work.batch_limit or extractor.batch_limit for extractor in extractors]
+    models = [
+        GuardedModel(extractor, stream.want, stream.request)
+        for extractor, stream in zip(extractors, work.streams, strict=True)
+    ]
+    stopped = partial(stop_is_asked, work.stop_path)
+    fetched = feed(extractors, work.sources, work.n_decoders, limits, stopped)
+    with closing(fetched):  # else its threads live on where an error holds on to this frame
+        clock.lap()
+        for window in windows(fetched, limits, WINDOW_BATCHES):
+            clock.waiting_s += clock.lap()
+            for number, column in enumerate(zip(*window, strict=True)):
+                yield from _problems(number, column)
+                by_id = {item.source.clip_id: item for item in column}
+                ready = [item.loaded for item in column if isinstance(item.loaded, Loaded)]
+                equal_sizes = extractors[number].equal_sizes
+                for batch in batches(ready, limits[number], equal_sizes=equal_sizes):
+                    if stopped():
+                        break
+                    clock.lap()
+                    states = models[number](batch)
+                    clock.computing_s += clock.lap()
+                    for loaded, state in zip(batch, states, strict=True):
+                        origin = by_id[loaded.clip_id].origin
+                        yield Outcome(loaded.clip_id, number, origin, state, loaded.media_s)
+            if stopped():
+                break
+            clock.lap()
+    for model in models:
+        model.check()
+
+
+def _problems(number: int, column: Sequence[Fetched]) -> Iterator[Outcome]:
+    for item in column:
+        if isinstance(item.loaded, ClipProblem):
+            yield Outcome(item.source.clip_id, number, item.origin, item.loaded, 0.0)
