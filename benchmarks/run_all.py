@@ -21,6 +21,7 @@ SCRIPTS = {
     "decoding.py": (),
     "clips.py": (),
     "nothing_to_do.py": (),
+    "scale.py": ("--full",),
     "audio_model.py": (),
     "text_model.py": (),
     "baseline_audio.py": (),

@@ -24,9 +24,9 @@ class Figure:
 
     @property
     def missed_by(self) -> float:
-        """How far off the target it is, as a share of the target; 0 where it is met."""
+        """How far off the target it is, as a share of the target, of 1 where that is 0; 0 where it is met."""
         short = self.target - self.value if self.at_least else self.value - self.target
-        return max(short, 0.0) / self.target
+        return max(short, 0.0) / (self.target or 1.0)
 
     def __str__(self) -> str:
         sign = ">=" if self.at_least else "<="
