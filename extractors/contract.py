@@ -129,6 +129,8 @@ class ExtractorRequest:
     """Visual only: ``centerface``, ``pyfeat``, ``openface``, or what the recipe says."""
     images_per_second: float | None = None
     """Visual only: None takes every image."""
+    detect_every: int = 1
+    """Visual only: the detector sees every so many-th image, between them faces are followed."""
     adapter: str | None = None
     """Audio only: the folder of trained adapters, through which the upper blocks are run."""
 

@@ -152,9 +152,17 @@ def _face_source(request: ExtractorRequest, device: torch.device) -> FaceSource:
         raise UsageError(
             f"recipe {request.recipe}: its faces are {of_recipe}, got {faces!r}; use the default recipe"
         )
+    if request.detect_every < 1 or (faces == "openface" and request.detect_every > 1):
+        raise UsageError(
+            f"--detect-every {request.detect_every}: expected 1 or more, and a detector; openface's "
+            f"crops are taken as they are"
+        )
     if faces == "openface":
         return OpenFaceCrops(request.images_per_second)
-    return VideoFaces(build_detector(faces, str(device)), CROP_PX, request.images_per_second)
+    return VideoFaces(
+        build_detector(faces, str(device)), CROP_PX, request.images_per_second,
+        detect_every=request.detect_every,
+    )  # fmt: skip
 
 
 def _packed(pieces: Iterator[tuple[int, Rgb]], limit: int) -> Iterator[list[tuple[int, Rgb]]]:

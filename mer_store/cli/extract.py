@@ -59,6 +59,14 @@ from mer_store.cli.threads import wait_without_spinning
     help="Visual: sample the video. Default: every image.",
 )
 @click.option(
+    "--detect-every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Visual: detect faces in every N-th image, follow them between.",
+)
+@click.option(
     "--adapter",
     metavar="RUN",
     help="Audio: run the upper blocks with trained adapters, from cached states where there are any.",

@@ -18,7 +18,7 @@ NAMED = ("layers", "frame_layers", "model")
 #: Options that may be said of all alike, and what they are where nothing is said of a modality.
 SHARED = {"recipe": "default", "compute_dtype": "auto"}
 #: Options that concern one kind of extractor, which alone looks at them.
-OWN = ("faces", "images_per_second", "adapter")
+OWN = ("faces", "images_per_second", "detect_every", "adapter")
 
 
 def extract_settings(context: click.Context, options: dict[str, Any]) -> "ExtractSettings":
@@ -99,6 +99,7 @@ def _stream(modality: str, own: dict[str, Any], run: dict[str, Any]) -> "Stream"
         compute_dtype=own["compute_dtype"],
         faces=own["faces"],
         images_per_second=own["images_per_second"],
+        detect_every=own["detect_every"],
         adapter=str(Path(adapter).absolute()) if adapter else None,
     )
     return Stream(request, own["layers"], own["frame_layers"])

@@ -5,7 +5,7 @@ another at the same place, the two are one track.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,39 @@ class _Track:
         self.box, self.time_s = box, time_s
 
 
+class Linker:
+    """Gives the faces of image after image the numbers of their tracks."""
+
+    def __init__(self) -> None:
+        self._tracks: list[_Track] = []
+        self._n_tracks = 0
+
+    def see(self, boxes: Boxes, time_s: float) -> NDArray[np.int64]:
+        """Return the track of each face [F] of the next image. A track has at most one face an image.
+
+        Parameters
+        ----------
+        boxes
+            [F, 4] in pixels; F may be 0.
+        time_s
+            Of the image, above that of the last.
+        """
+        found = boxes.astype(np.float64)
+        self._tracks = [track for track in self._tracks if time_s - track.time_s <= MAX_GAP_S]
+        of_image = _match(self._tracks, found, time_s)
+        for face in np.flatnonzero(of_image < 0):
+            self._tracks.append(_Track(self._n_tracks, found[face], np.zeros(2), time_s))
+            of_image[face] = self._n_tracks
+            self._n_tracks += 1
+        return of_image
+
+    def copy(self) -> "Linker":
+        """Return another that knows the same, to try something with."""
+        other = Linker()
+        other._tracks, other._n_tracks = [replace(one) for one in self._tracks], self._n_tracks
+        return other
+
+
 def link_faces(boxes: Sequence[Boxes], times_s: Sequence[float]) -> list[NDArray[np.int64]]:
     """Give each face of a clip the number of its track.
 
@@ -82,19 +115,8 @@ def link_faces(boxes: Sequence[Boxes], times_s: Sequence[float]) -> list[NDArray
     list of ndarray
         Per image [F]: the track of each face. A track has at most one face an image.
     """
-    tracks: list[_Track] = []
-    numbers: list[NDArray[np.int64]] = []
-    n_tracks = 0
-    for given, time_s in zip(boxes, times_s, strict=True):
-        found = given.astype(np.float64)
-        tracks = [track for track in tracks if time_s - track.time_s <= MAX_GAP_S]
-        of_image = _match(tracks, found, time_s)
-        for face in np.flatnonzero(of_image < 0):
-            tracks.append(_Track(n_tracks, found[face], np.zeros(2), time_s))
-            of_image[face] = n_tracks
-            n_tracks += 1
-        numbers.append(of_image)
-    return numbers
+    linker = Linker()
+    return [linker.see(found, time_s) for found, time_s in zip(boxes, times_s, strict=True)]
 
 
 def _match(tracks: Sequence[_Track], found: Boxes, time_s: float) -> NDArray[np.int64]:
