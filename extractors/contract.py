@@ -6,7 +6,7 @@ Shape letters: B clips in a batch, T frames, L layers, D feature width, N audio 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,8 @@ class Identity:
     widths: Mapping[Layer, int]
     """D of each layer offered."""
     default_layers: tuple[Layer, ...]
+    stored_dtype: str | None = None
+    """Where what is stored is not for the user to choose: bytes."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,21 @@ class ExtractorRequest:
     compute_dtype: str = "auto"
     """``auto`` is float32 on a CPU and bfloat16 on a GPU."""
     faces: str = "auto"
-    """Visual only: ``centerface``, ``pyfeat``, ``openface``, or what the recipe says."""
+    """Visual only: ``centerface``, ``pyfeat``, ``openface``, stored ``crops``, or as the recipe says."""
     images_per_second: float | None = None
     """Visual only: None takes every image."""
     detect_every: int = 1
     """Visual only: the detector sees every so many-th image, between them faces are followed."""
+    crops: str | None = None
+    """Visual only: the spec of the stored crops that are taken, as JSON."""
     adapter: str | None = None
     """Audio only: the folder of trained adapters, through which the upper blocks are run."""
+
+    @property
+    def stream_name(self) -> str:
+        """What to call it beside others: its modality, or ``crops``."""
+        is_crops = self.modality == "visual" and (self.model or "").partition(":")[0] == "crops"
+        return "crops" if is_crops else self.modality
 
 
 class Extractor(Protocol):
@@ -155,3 +165,19 @@ class Extractor(Protocol):
 
     def __call__(self, batch: Sequence[Loaded], want: Want) -> list[States | ClipProblem]:
         """Return one outcome per clip of `batch`, in its order. A row never depends on its batch mates."""
+
+
+@runtime_checkable
+class TakesStates(Protocol):
+    """An extractor that can begin with what a feature set holds instead of media."""
+
+    @property
+    def base_spec(self) -> Mapping[str, Any] | None:
+        """The spec of that feature set; None where this one needs media."""
+
+    @property
+    def base_layers(self) -> tuple[int, ...]:
+        """Its layers that are taken."""
+
+    def load_states(self, clip_id: str, states: NDArray[Any]) -> Loaded:
+        """Take a clip's rows [T, D] of one layer, or [L, D] pooled. Raises ValueError where they are none."""

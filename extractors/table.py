@@ -11,6 +11,7 @@ EXTRACTORS = {
     "visual": "extractors.visual.extractor:VisualExtractor",
     "text": "extractors.text.extractor:TextExtractor",
 }
+CROPPER = "extractors.visual.cropper:Cropper"
 ADAPTED = {"audio": "extractors.audio.adapted:AdaptedExtractor"}
 
 
@@ -23,5 +24,8 @@ def build_extractor(request: ExtractorRequest) -> Extractor:
         raise UsageError(
             f"--adapter: expected modality {', '.join(ADAPTED)}; got {request.modality}"
         )
-    module, _, name = table[request.modality].partition(":")
+    place = table[request.modality]
+    if request.stream_name == "crops":
+        place = CROPPER
+    module, _, name = place.partition(":")
     return cast("Extractor", getattr(import_module(module), name)(request))

@@ -13,7 +13,9 @@ from mer_store.strict_json import parse
 
 MODALITIES = ("audio", "visual", "text")
 LEVELS = ("frame", "utterance")
-STORED_DTYPES = ("float16", "float32")
+#: Bytes: face crops as files of images. No features, but kept and shared as they are.
+BYTES = "uint8"
+STORED_DTYPES = ("float16", "float32", BYTES)
 FINGERPRINT_CHARS = 12
 #: In place of the digest of weights: the features came as they are, from files that do not say how they
 #: were made. A clip's digest is that of its file then, not of its media.
@@ -48,7 +50,7 @@ class Spec:
     compute_dtype: str
     """Arithmetic of the model: ``float32``, ``bfloat16`` or ``float16``."""
     stored_dtype: str
-    """``float16`` or ``float32``. A clip that overflows float16 keeps its float32 values."""
+    """``float16`` or ``float32``; a clip that overflows float16 keeps its float32 values. Or `BYTES`."""
     trained: bool
     """False for random weights: such features say so everywhere they are shown."""
 

@@ -4,11 +4,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.audio.adapted import AdaptedExtractor
 from extractors.contract import (
     Blob,
     ClipEmpty,
@@ -20,13 +20,18 @@ from extractors.contract import (
     Origin,
     Source,
     States,
+    TakesStates,
     Want,
 )
 from mer_store.errors import StoreDamagedError
-from mer_store.spec import Spec
+from mer_store.spec import BYTES, Spec
 from mer_store.store.feature_set import FeatureSet
 from mer_store.store.ledger import Status
 from mer_store.store.store import Store
+
+
+class Taker(Extractor, TakesStates, Protocol):
+    """An extractor that takes states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +58,12 @@ class FromCache:
     stale with them. A clip that is changed on disk is read from there.
     """
 
-    def __init__(
-        self, extractor: AdaptedExtractor, store: Store, sources: Sequence[Source]
-    ) -> None:
+    def __init__(self, extractor: Taker, store: Store, sources: Sequence[Source]) -> None:
         self._extractor = extractor
         self.identity: Identity = extractor.identity
         self.batch_limit = extractor.batch_limit
         self.equal_sizes = extractor.equal_sizes
-        base = Spec(**extractor.base_spec)
+        base = Spec(**(extractor.base_spec or {}))
         self._features = next((item for item in store.feature_sets() if item.spec == base), None)
         self._rows = self._look(sources)
         self._reading = threading.Lock()
@@ -116,17 +119,18 @@ class FromCache:
             return self._extractor.load_states(
                 blob.clip_id, self._states(self._features, blob.clip_id)
             )
-        except StoreDamagedError as error:
+        except (StoreDamagedError, ValueError) as error:
             raise ClipFailed(
                 "its cached states are damaged: see `mer-store verify`, mend them, then --retry-failed"
             ) from error
 
-    def _states(self, features: FeatureSet, clip_id: str) -> NDArray[np.float32]:
+    def _states(self, features: FeatureSet, clip_id: str) -> NDArray[Any]:
         """Read a clip's frames [T, D], or its pooled layers [L, D]."""
         layers = self._extractor.base_layers
         with self._reading:
             if features.spec.level == "frame":
-                [rows] = features.ragged(layers, [clip_id], np.float32)
+                dtype = np.uint8 if features.spec.stored_dtype == BYTES else np.float32
+                [rows] = features.ragged(layers, [clip_id], dtype)
                 return np.ascontiguousarray(rows[:, 0])
             pooled: NDArray[np.float32] = features.read(layers, [clip_id], np.float32)[0]
             return pooled
@@ -138,8 +142,8 @@ class FromCache:
 
 def from_cache(extractor: Extractor, store: Store, sources: Sequence[Source]) -> Extractor:
     """Return `extractor` as it is, or with a cache before it where it can take cached states."""
-    if isinstance(extractor, AdaptedExtractor):
-        return FromCache(extractor, store, sources)
+    if isinstance(extractor, TakesStates) and extractor.base_spec is not None:
+        return FromCache(cast("Taker", extractor), store, sources)
     return extractor
 
 

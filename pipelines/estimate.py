@@ -1,5 +1,7 @@
 """An estimate of what an extraction will store, by a few of its clips."""
 
+import numpy as np
+
 from extractors.contract import Extractor, Loaded
 from mer_store.errors import MerStoreError
 from pipelines.extract import Extraction
@@ -9,19 +11,19 @@ from pipelines.work import LevelWork
 
 def estimate_bytes(extraction: Extraction, n_samples: int = 8) -> int:
     """Estimate what the plan will store, decoding a few of its clips to learn how many frames they have."""
-    itemsize = 2 if extraction.settings.stored_dtype == "float16" else 4
     frames: dict[str, float] = {}
     total = 0.0
     for part in extraction.plan.parts:
         for stream in part.streams:
-            extractor = _extractor_of(extraction, stream.request.modality)
             for level in stream.levels:
+                extractor = _extractor_of(extraction, level)
                 rows = float(len(part.sources))
                 if level.spec.level == "frame":
-                    modality = stream.request.modality
-                    if modality not in frames:
-                        frames[modality] = _frames_per_clip(extraction, extractor, n_samples)
-                    rows *= frames[modality]
+                    name = level.spec.name
+                    if name not in frames:
+                        frames[name] = _frames_per_clip(extraction, extractor, n_samples)
+                    rows *= frames[name]
+                itemsize = np.dtype(level.spec.stored_dtype).itemsize
                 total += rows * itemsize * _width(extractor, level)
     return round(total)
 
@@ -30,8 +32,13 @@ def _width(extractor: Extractor, level: LevelWork) -> int:
     return sum(extractor.identity.widths[layer] for layer in level.layers)
 
 
-def _extractor_of(extraction: Extraction, modality: str) -> Extractor:
-    return next(one for one in extraction.extractors if one.identity.modality == modality)
+def _extractor_of(extraction: Extraction, level: LevelWork) -> Extractor:
+    wanted = (level.spec.modality, level.spec.model)
+    return next(
+        one
+        for one in extraction.extractors
+        if (one.identity.modality, one.identity.model) == wanted
+    )
 
 
 def _frames_per_clip(extraction: Extraction, extractor: Extractor, n_samples: int) -> float:

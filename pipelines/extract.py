@@ -37,6 +37,11 @@ class Stream:
     frame_layers: str | None = None
     """Layers to store at frame level in the same pass."""
 
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.request.stream_name
+
 
 @dataclass(frozen=True)
 class ExtractSettings:
@@ -69,6 +74,8 @@ class ExtractSettings:
 
 def wanted_layers(stream: Stream, level: str, identity: Identity) -> dict[str, tuple[Layer, ...]]:
     """Return the layers to store at each level that is asked for."""
+    if identity.stored_dtype:  # bytes have one level
+        level = "frame"
     layers = (
         parse_layers(stream.layers, identity.layers) if stream.layers else identity.default_layers
     )
@@ -91,7 +98,7 @@ def spec_of(identity: Identity, level: str, stored_dtype: str) -> Spec:
         preprocessing=identity.preprocessing,
         pooling=identity.pooling if level == "utterance" else "none",
         compute_dtype=identity.compute_dtype,
-        stored_dtype=stored_dtype,
+        stored_dtype=identity.stored_dtype or stored_dtype,
         trained=identity.trained,
     )
 
@@ -115,7 +122,7 @@ class Extraction:
         if not self.plan.parts:
             return RunReport()
         settings = self.settings
-        label = ", ".join(stream.request.modality for stream in settings.streams)
+        label = ", ".join(stream.name for stream in settings.streams)
         progress = Progress(label, self.plan.n_to_do, style=settings.progress)
         with (
             closing(progress),
@@ -135,7 +142,8 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
     """
     if settings.part_clips < 1:
         raise UsageError(f"--part-clips: expected 1 or more, got {settings.part_clips}")
-    extractors = [build_extractor(stream.request) for stream in settings.streams]
+    streams = [with_crops(store, stream) for stream in settings.streams]
+    extractors = [build_extractor(stream.request) for stream in streams]
     sources = tuple(Source(clip.clip_id, clip.path, clip.text) for clip in clip_list.clips)
     rejected = {
         problem.clip_id: problem.reason
@@ -160,7 +168,7 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
     seen = SeenMedia(cache / "seen.sqlite")
     wanted = [
         _wanted(stream, settings, extractor, Freshness(extractor, sources, seen))
-        for stream, extractor in zip(settings.streams, extractors, strict=True)
+        for stream, extractor in zip(streams, extractors, strict=True)
     ]
     plan = make_plan(
         store, wanted, sources, template,
@@ -181,6 +189,25 @@ def _wanted(
         for level, layers in wanted_layers(stream, settings.level, identity).items()
     )
     return Wanted(request, levels, freshness)
+
+
+def with_crops(store: Store, stream: Stream) -> Stream:
+    """Say which of the store's crops are meant, where stored crops are asked for.
+
+    Raises
+    ------
+    UsageError
+        The store holds several kinds of them.
+    """
+    if stream.request.faces != "crops" or stream.request.crops is not None:
+        return stream
+    held = [one.spec for one in store.feature_sets() if one.spec.model == "crops"]
+    if len(held) > 1:
+        raise UsageError(
+            f"--faces crops: the store holds several: {', '.join(one.name for one in held)}"
+        )
+    crops = held[0].to_json() if held else None
+    return replace(stream, request=replace(stream.request, crops=crops))
 
 
 def _n_decoders(workers: Workers) -> int:

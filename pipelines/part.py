@@ -87,7 +87,7 @@ class _Count:
 
     def __init__(self, work: PartWork) -> None:
         self.total = Tally()
-        self._modalities = [stream.request.modality for stream in work.streams]
+        self._names = [stream.request.stream_name for stream in work.streams]
         self._left = {source.clip_id: len(work.streams) for source in work.sources}
         self._left |= dict.fromkeys(work.rejected, len(work.streams))
         self._worst: dict[str, str] = {}
@@ -99,7 +99,7 @@ class _Count:
         """Take what became of a clip in a stream; return what that adds to the clips that are done."""
         clip_id = outcome.clip_id
         if reason:
-            prefix = f"{self._modalities[outcome.stream]}: " if len(self._modalities) > 1 else ""
+            prefix = f"{self._names[outcome.stream]}: " if len(self._names) > 1 else ""
             self._reasons[prefix + reason_kind(reason)] += 1
             if status == "failed" and len(self._examples) < N_EXAMPLES:
                 self._examples.append((clip_id, prefix + reason))

@@ -4,15 +4,17 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
+from typing import Any, TypeVar
 
-from extractors.contract import Blob, ClipFailed, Origin
+from extractors.contract import Blob, ClipFailed, ClipProblem, Origin
 
 #: Files up to this size are held in memory; larger ones are hashed in pieces and decoded from disk.
 MAX_HELD_BYTES = 256 * 2**20
+T = TypeVar("T")
 
 
 _shelf = threading.local()
@@ -20,16 +22,34 @@ _shelf = threading.local()
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Within it, this thread reads no file twice: whoever asks for the same file gets the same bytes."""
-    _shelf.held = {}
+    """Within it, this thread makes nothing twice that is made by `once`: whoever asks gets the same."""
+    _shelf.held = []
     try:
         yield
     finally:
         _shelf.held = None
 
 
+def once(key: object, make: Callable[[], T]) -> T:
+    """Return what was made before under an equal key, or the same `ClipProblem`; else make it."""
+    held: list[tuple[object, Any]] | None = getattr(_shelf, "held", None)
+    if held is None:
+        return make()
+    found = next((made for known, made in held if known == key), None)
+    if found is None:
+        try:
+            found = make()
+        except ClipProblem as problem:
+            found = problem
+        held.append((key, found))
+    if isinstance(found, ClipProblem):
+        raise found
+    made: T = found
+    return made
+
+
 def read_blob(clip_id: str, path: Path) -> Blob:
-    """Read a file in one go and take the digest of its bytes.
+    """Read a file in one go and take the digest of its bytes; within `reading_once`, once.
 
     Parameters
     ----------
@@ -48,18 +68,7 @@ def read_blob(clip_id: str, path: Path) -> Blob:
     ClipFailed
         The file is missing, unreadable, empty, no regular file, or changed while it was read.
     """
-    held: dict[tuple[str, Path], Blob | ClipFailed] | None = getattr(_shelf, "held", None)
-    if held is None:
-        return _read_file(clip_id, path)
-    if (clip_id, path) not in held:
-        try:
-            held[clip_id, path] = _read_file(clip_id, path)
-        except ClipFailed as problem:
-            held[clip_id, path] = problem
-    found = held[clip_id, path]
-    if isinstance(found, ClipFailed):
-        raise found
-    return found
+    return once((clip_id, path), lambda: _read_file(clip_id, path))
 
 
 def _read_file(clip_id: str, path: Path) -> Blob:

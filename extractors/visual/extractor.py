@@ -20,13 +20,14 @@ from extractors.contract import (
     States,
     Want,
 )
-from extractors.media.blob import read_blob
+from extractors.media.blob import once, read_blob
 from extractors.models.copies import to_device
 from extractors.models.devices import pick_device, pick_dtype
 from extractors.visual.clip import EMBED, VisionTower, describe_model
 from extractors.visual.faces.crops import FaceClip
 from extractors.visual.faces.detector import Rgb, build_detector
 from extractors.visual.faces.openface import OpenFaceCrops
+from extractors.visual.faces.stored import StoredCrops
 from extractors.visual.faces.video import VideoFaces
 from mer_store.errors import UsageError
 from mer_store.layers import Layer, sort_layers
@@ -34,6 +35,8 @@ from mer_store.layers import Layer, sort_layers
 CODE_VERSION = 1
 """Raised whenever the code below or in ``faces`` gives other numbers for the same settings."""
 CROP_PX = 224
+CROPS = "crops"
+"""In place of a model: cut faces out and keep them. In place of faces: take those that are kept."""
 RECIPE_FACES = {"default": "centerface", "mertools2024": "openface", "mertools2023": "openface"}
 """Where each recipe's faces come from. MERTools takes all of OpenFace's crops, in both years alike."""
 
@@ -66,7 +69,7 @@ class VisualExtractor:
     def __init__(self, request: ExtractorRequest) -> None:
         self._device = pick_device(request.device)
         self._dtype, dtype_name = pick_dtype(self._device, request.compute_dtype)
-        self._faces = _face_source(request, self._device)
+        self._faces = face_source(request, self._device)
         self._described = describe_model(request.model)
         self._tower: VisionTower | None = None
         self.identity = Identity(
@@ -106,9 +109,26 @@ class VisualExtractor:
 
     def load(self, blob: Blob) -> Loaded:
         """Find and cut out the clip's face. Raises `ClipEmpty` without one, `ClipFailed` if unreadable."""
-        clip = self._faces.find(blob)
+        clip = once(("faces", blob.clip_id, self._faces.settings), lambda: self._faces.find(blob))
         n_crops = len(clip.crops)
         return Loaded(blob.clip_id, clip, size=n_crops, media_s=clip.media_s, n_frames=n_crops)
+
+    @property
+    def base_spec(self) -> Mapping[str, Any] | None:
+        """Spec of the stored crops that `load_states` takes; None where there is a video."""
+        return self._faces.spec if isinstance(self._faces, StoredCrops) else None
+
+    @property
+    def base_layers(self) -> tuple[int, ...]:
+        """Their one layer."""
+        return (0,)
+
+    def load_states(self, clip_id: str, states: NDArray[Any]) -> Loaded:
+        """Take a clip's stored crops instead of its video: rows of bytes. Raises ValueError."""
+        if not isinstance(self._faces, StoredCrops):
+            raise TypeError("this extractor takes no stored crops")
+        clip = self._faces.of_rows(states)
+        return Loaded(clip_id, clip, len(clip.crops), clip.media_s, len(clip.crops))
 
     def __call__(self, batch: Sequence[Loaded], want: Want) -> list[States | ClipProblem]:
         """Run the model over all crops of all clips, `batch_limit` images a forward pass at most."""
@@ -143,9 +163,12 @@ class VisualExtractor:
         return self._described.pixels(to_device(torch.from_numpy(crops), self._device))
 
 
-def _face_source(request: ExtractorRequest, device: torch.device) -> FaceSource:
+def face_source(request: ExtractorRequest, device: torch.device) -> FaceSource:
+    """Return where the crops come from. Raises `UsageError` where the recipe or faces cannot be had."""
     if request.recipe not in RECIPE_FACES:
         raise UsageError(f"recipe {request.recipe!r}: visual has {', '.join(RECIPE_FACES)}")
+    if request.faces == CROPS:
+        return StoredCrops(request.crops)
     of_recipe = RECIPE_FACES[request.recipe]
     faces = of_recipe if request.faces == "auto" else request.faces
     if request.recipe != "default" and faces != of_recipe:

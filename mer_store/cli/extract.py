@@ -50,7 +50,7 @@ from mer_store.cli.threads import wait_without_spinning
     default="auto",
     show_default=True,
     metavar="NAME",
-    help="Visual: centerface, pyfeat or openface.",
+    help="Visual: centerface, pyfeat, openface, or crops that are stored.",
 )
 @click.option(
     "--images-per-second",
@@ -65,6 +65,11 @@ from mer_store.cli.threads import wait_without_spinning
     show_default=True,
     metavar="N",
     help="Visual: detect faces in every N-th image, follow them between.",
+)
+@click.option(
+    "--store-crops",
+    type=click.Choice(["jpeg", "uint8"]),
+    help="Visual: keep the face crops, too: with --faces crops another model needs no video.",
 )
 @click.option(
     "--adapter",

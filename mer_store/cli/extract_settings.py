@@ -18,7 +18,7 @@ NAMED = ("layers", "frame_layers", "model")
 #: Options that may be said of all alike, and what they are where nothing is said of a modality.
 SHARED = {"recipe": "default", "compute_dtype": "auto"}
 #: Options that concern one kind of extractor, which alone looks at them.
-OWN = ("faces", "images_per_second", "detect_every", "adapter")
+OWN = ("faces", "images_per_second", "detect_every", "store_crops", "adapter")
 
 
 def extract_settings(context: click.Context, options: dict[str, Any]) -> "ExtractSettings":
@@ -50,6 +50,9 @@ def extract_settings(context: click.Context, options: dict[str, Any]) -> "Extrac
         if modality != "audio" and "audio" in modalities:
             own["adapter"] = None
         streams.append(_stream(modality, own, run))
+        if own["store_crops"] and modality == "visual":
+            crops = {"model": f"crops:{own['store_crops']}", "layers": None, "frame_layers": None}
+            streams.append(_stream(modality, own | crops, run))
     first, *others = streams
     decoders = {"n_decoders": run["decoders"]} if run["decoders"] else {}
     return ExtractSettings(

@@ -20,7 +20,7 @@ def fits(rows: NDArray[Any], stored_dtype: np.dtype[Any]) -> bool | None:
 
     Values beyond float32 count as not finite: no type that is stored holds them.
     """
-    if not rows.size:
+    if not rows.size or rows.dtype == np.uint8:
         return True
     if rows.dtype == np.float16:
         return _is_finite_float16(rows) or None

@@ -28,7 +28,7 @@ class LayerFiles:
     layers
         In the order in which every clip's rows will come.
     stored_dtype
-        float16 or float32.
+        float16 or float32; uint8 takes bytes alone.
     one_row
         Whether every clip has one row a layer.
     pool
@@ -114,9 +114,12 @@ class LayerFiles:
         named = list(zip(self._layers, rows, strict=True))
         for layer, array in named:
             where = f"clip {clip_id}, layer {layer}"
-            if array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
+            bytes_wanted = self._stored_dtype == np.uint8
+            right = array.dtype == np.uint8 if bytes_wanted else array.dtype.kind == "f"
+            if array.ndim != 2 or not right or not array.shape[1]:
+                kind = "bytes" if bytes_wanted else "floats"
                 raise UsageError(
-                    f"{where}: expected floats [T, D], got {array.dtype} {array.shape}"
+                    f"{where}: expected {kind} [T, D], got {array.dtype} {array.shape}"
                 )
             if self._one_row and len(array) != 1:
                 raise UsageError(f"{where}: expected one row, got {array.shape}")

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 
 from mer_store.errors import StoreDamagedError
 from mer_store.layers import Layer, sort_layers
-from mer_store.spec import Spec
+from mer_store.spec import BYTES, Spec
 from mer_store.store.layout import FORMAT
 from mer_store.store.ledger_row import LedgerRow, read_rows
 from mer_store.store.record_rules import (
@@ -164,6 +164,12 @@ def misfit(record: CommitRecord, spec: Spec) -> str | None:
     """Say why a record is none of a part of `spec`; None where it is one."""
     if record.fingerprint != spec.fingerprint:
         return f"expected a part of spec {spec.fingerprint}, got {record.fingerprint}"
+    allowed = {spec.stored_dtype, "float32"} - (
+        {"float32"} if spec.stored_dtype == BYTES else set()
+    )
+    found = {record.arrays[str(layer)].dtype for layer in record.layers if record.clip_ids}
+    if not found <= allowed:
+        return f"expected layers of {spec.stored_dtype}, got {', '.join(sorted(found - allowed))}"
     if spec.level == "utterance" and any(
         row.n_rows != 1 for row in record.ledger if row.status == "ok"
     ):

@@ -29,7 +29,7 @@ MAX_CHUNK_BYTES = 1 << 30
 #: An array that is compressed may unpack to so many bytes, or to so many times its files if that is more.
 MAX_UNPACKED_BYTES = 1 << 28
 MAX_UNPACKED_TIMES = 100
-LAYER_DTYPES = ("float16", "float32")
+LAYER_DTYPES = ("float16", "float32", "uint8")
 _MAX_LINE_CHARS = 1000
 
 

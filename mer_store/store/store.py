@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.layers import Layer, describe_layers
-from mer_store.spec import Spec
+from mer_store.spec import BYTES, Spec
 from mer_store.store.commit import put_file
 from mer_store.store.feature_set import FeatureSet
 from mer_store.store.layout import (
@@ -207,6 +207,7 @@ class Store:
             feature_set
             for feature_set in every
             if all(getattr(feature_set.spec, name) == value for name, value in wanted.items())
+            and (feature_set.spec.stored_dtype != BYTES or model or fingerprint)  # no features
             and feature_set.spec.fingerprint.startswith(fingerprint or "")
             and set(layers or ()) <= set(feature_set.layers if layers else ())
         ]
