@@ -6,10 +6,13 @@ Shape letters: B clips in a batch, T frames, L layers, D feature width.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -17,6 +20,7 @@ from mer_store.errors import UsageError
 from mer_store.layers import Layer
 from mer_store.opening import open_store
 from mer_store.store.feature_set import FeatureSet
+from mer_store.torch_memory import batch_memory, received, send
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,22 @@ class FrameBatch:
     """[B, T] bool: True where there is a frame."""
 
 
+class ReadTogether(list[ClipFeatures]):
+    """Clips that were read into one padded tensor, each a view of it."""
+
+    def __init__(self, batch: FrameBatch, lengths: Sequence[int]) -> None:
+        clips = zip(batch.clip_ids, batch.features, lengths, strict=True)
+        super().__init__(ClipFeatures(clip_id, rows[:length]) for clip_id, rows, length in clips)
+        self.batch = batch
+
+
 class StoreDataset(Dataset[ClipFeatures]):
     """The clips of one feature set, in a fixed order.
 
-    A batch is read in one call, so that a loader with ``batch_size=16`` makes one read of 16 clips. Each
-    worker process opens the store for itself: fork and spawn are both safe.
+    A batch is read in one call: a loader with ``batch_size=16`` makes one read of 16 clips. With
+    ``collate_fn=pad_frames`` their frames go straight from the store's files into the tensor of the batch, in
+    memory that is used again once nobody holds the batch; a worker's is shared with the loader. Each worker
+    process opens the store for itself: fork and spawn are both safe.
 
     Parameters
     ----------
@@ -100,13 +115,20 @@ class StoreDataset(Dataset[ClipFeatures]):
         """Return the clips of one batch, read together."""
         ids = [self.clip_ids[index] for index in indices]
         if self.level == "frame":
-            rows = self._features().ragged(layers=self.layers, clip_ids=ids)
-        else:
-            rows = list(self._features().read(layers=self.layers, clip_ids=ids))
-        return [
-            ClipFeatures(clip_id, torch.from_numpy(row))
-            for clip_id, row in zip(ids, rows, strict=True)
-        ]
+            return self._frames_of(ids)
+        rows = torch.from_numpy(self._features().read(layers=self.layers, clip_ids=ids))
+        return [ClipFeatures(clip_id, row) for clip_id, row in zip(ids, rows, strict=True)]
+
+    def _frames_of(self, ids: Sequence[str]) -> ReadTogether:
+        made: list[Tensor] = []
+
+        def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+            made.append(batch_memory().empty(shape, dtype))
+            return made[0].numpy()
+
+        _, lengths = self._features().padded(layers=self.layers, clip_ids=ids, empty=empty)
+        mask = torch.arange(made[0].shape[1]) < torch.from_numpy(lengths)[:, None]
+        return ReadTogether(FrameBatch(tuple(ids), made[0], mask), lengths.tolist())
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open store behind: a spawned worker opens its own."""
@@ -121,7 +143,27 @@ class StoreDataset(Dataset[ClipFeatures]):
 
 def pad_frames(clips: Sequence[ClipFeatures]) -> FrameBatch:
     """Collate clips of frame level: pad with zeros to the longest and say where the frames are."""
+    if isinstance(clips, ReadTogether):
+        return clips.batch
     lengths = torch.tensor([len(clip.features) for clip in clips])
     features = torch.nn.utils.rnn.pad_sequence([clip.features for clip in clips], batch_first=True)
     mask = torch.arange(features.shape[1]) < lengths[:, None]
     return FrameBatch(tuple(clip.clip_id for clip in clips), features, mask)
+
+
+def _send_batch(batch: FrameBatch) -> tuple[Any, ...]:
+    """Say how another process gets a batch: where it lies in shared memory, by that memory."""
+    block = batch_memory().shared_block(batch.features)
+    if block is None:
+        return FrameBatch, (batch.clip_ids, batch.features, batch.mask)
+    shape, dtype = tuple(batch.features.shape), batch.features.numpy().dtype.str
+    return _receive_batch, (batch.clip_ids, send(block), shape, dtype, batch.mask)
+
+
+def _receive_batch(
+    clip_ids: tuple[str, ...], memory: Tensor, shape: tuple[int, ...], dtype: str, mask: Tensor
+) -> FrameBatch:
+    return FrameBatch(clip_ids, received(memory, shape, dtype), mask)
+
+
+ForkingPickler.register(FrameBatch, _send_batch)

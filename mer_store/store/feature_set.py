@@ -21,7 +21,7 @@ from mer_store.store.layout import CACHE_FOLDER, PART_ID, Folders, reading
 from mer_store.store.ledger import Ledger, Status
 from mer_store.store.located import Located, locate
 from mer_store.store.part_reader import OpenArray
-from mer_store.store.reader import Reader
+from mer_store.store.reader import Empty, Reader
 from mer_store.store.record import CommitRecord, misfit
 from mer_store.store.tables import read_table
 
@@ -214,6 +214,26 @@ class FeatureSet:
     ) -> list[NDArray[Any]]:
         """Read all rows of each clip: one [T, layers, D] per clip. Parameters and errors as for `read`."""
         return self._reader.runs(layers, clip_ids, dtype, verify=verify)
+
+    def padded(
+        self,
+        layers: Sequence[Layer],
+        clip_ids: Sequence[str] | None = None,
+        dtype: DTypeLike | None = None,
+        *,
+        empty: Empty = np.empty,
+        verify: bool = True,
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Read all rows of each clip into one array that `empty` makes; otherwise as `ragged`.
+
+        Returns
+        -------
+        array
+            [clips, T of the longest, layers, D]: zeros after a clip's last row.
+        lengths
+            [clips]
+        """
+        return self._reader.padded(layers, clip_ids, dtype, empty, verify=verify)
 
     def locate(self, layers: Sequence[Layer], clip_ids: ClipIds) -> Located:
         """Find which of many clips have all of `layers`, and read those as they lie on disk.

@@ -110,9 +110,9 @@ def read_runs(
 ) -> None:  # fmt: skip
     """Read runs of rows: clip c's run of layer l, at index row ``serving[l, c]``, into ``outs[c][:, l]``."""
     where, starts = index.rows["part"][serving], index.rows["row_start"][serving]
-    layer, clip = np.divmod(np.arange(serving.size), max(serving.shape[1], 1))
-    order = np.lexsort((starts.ravel(), layer, where.ravel()))
-    columns = (layer, clip, where.ravel(), starts.ravel())
+    clip, layer = np.divmod(np.arange(serving.size), len(serving))
+    columns = (layer, clip, where.T.ravel(), starts.T.ravel())
+    order = np.lexsort((columns[3], layer, columns[2]))
     runs = [
         (names[layer], parts.array(part, names[layer]), part, start, outs[clip][:, layer])
         for layer, clip, part, start in zip(*(c[order].tolist() for c in columns), strict=True)
@@ -120,6 +120,9 @@ def read_runs(
     for name, reader, part, start, out in runs:
         with parts.naming(part, name):
             reader.prefetch(start, len(out), verify=verify)
-    for name, reader, part, start, out in runs:
+    for place in np.argsort(
+        order
+    ).tolist():  # clip by clip: its rows of all layers are one piece of memory
+        name, reader, part, start, out = runs[place]
         with parts.naming(part, name):
             reader.copy(start, out, verify=verify)

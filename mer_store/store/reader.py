@@ -1,6 +1,6 @@
 """Reading features of one feature set, as it was committed when the reader was made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from mer_store.store.part_reader import OpenArray, Parts
 Serving = NDArray[np.int32]
 """[names, clips]: the row of the index that serves each layer of each clip."""
 Piece = tuple[list[str], NDArray[np.int64], dict[Layer, NDArray[Any]]]
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+"""Makes an array of any values."""
 
 _N_NAMED = 5
 
@@ -67,13 +69,43 @@ class Reader:
         """Return one [T, layers, D] per clip."""
         serving = self.serving(layers, clip_ids)
         stored, width = self._array_type(layers, self.index.rows["part"][serving])
-        lengths = self._lengths(serving)
         out_type = stored if dtype is None else dtype
-        outs = [np.empty((n, len(layers), width), out_type) for n in lengths.tolist()]
-        read_runs(
-            self.index, self.parts, [str(layer) for layer in layers], serving, outs, verify=verify
-        )
+        shapes = [(n, len(layers), width) for n in self._lengths(serving).tolist()]
+        outs = [np.empty(shape, out_type) for shape in shapes]
+        self._read_runs(layers, serving, outs, verify=verify)
         return outs
+
+    def padded(
+        self,
+        layers: Sequence[Layer],
+        clip_ids: Sequence[str] | None,
+        dtype: DTypeLike | None,
+        empty: Empty,
+        *,
+        verify: bool,
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return [clips, T, layers, D] of `empty`, filled, and [clips]: rows of each."""
+        serving = self.serving(layers, clip_ids)
+        stored, width = self._array_type(layers, self.index.rows["part"][serving])
+        lengths = self._lengths(serving)
+        shape = (len(lengths), int(lengths.max(initial=0)), len(layers), width)
+        block = empty(shape, np.dtype(stored if dtype is None else dtype))
+        outs = [rows[:n] for rows, n in zip(block, lengths.tolist(), strict=True)]
+        for rows, n in zip(block, lengths.tolist(), strict=True):
+            rows[n:] = 0
+        self._read_runs(layers, serving, outs, verify=verify)
+        return block, lengths
+
+    def _read_runs(
+        self,
+        layers: Sequence[Layer],
+        serving: Serving,
+        outs: Sequence[NDArray[Any]],
+        *,
+        verify: bool,
+    ) -> None:
+        names = [str(layer) for layer in layers]
+        read_runs(self.index, self.parts, names, serving, outs, verify=verify)
 
     def pieces(self, layers: Sequence[Layer], *, verify: bool) -> Iterator[Piece]:
         """Yield clip ids, offsets and arrays of clips whose layers lie in the same parts."""
