@@ -10,21 +10,25 @@ IFS=, read -ra devices <<<"$gpus"
 number=${#devices[@]}
 ((number)) || number=${WORKERS:-1}
 
-# dask gives a worker one thread for arithmetic unless told: here, its share of the cores.
+# Threads for arithmetic: each worker's share of the cores.
 share=$(($(nproc) / number))
 ((share)) || share=1
 for name in OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS OPENCV_FOR_THREADS_NUM; do
     export "$name=${!name:-$share}"
 done
 
-# --nthreads 1: one part, one model a worker. --memory-limit 0: dask's own limit is a share of the memory that
-# has nothing to do with a model, and kills.
+# Each looks for its scheduler for two minutes; told to end, it commits what it has in hand.
 started=()
 for ((i = 0; i < number; i++)); do
     if ((${#devices[@]})); then export CUDA_VISIBLE_DEVICES=${devices[i]}; fi
-    dask worker "$address" --nthreads 1 --memory-limit 0 --no-dashboard --death-timeout 120 &
+    mer-store worker "$address" --patience 120 &
     started+=($!)
 done
-trap 'kill -TERM "${started[@]}" 2>/dev/null || true' EXIT
+leave() {
+    trap '' INT TERM
+    kill -TERM "${started[@]}" 2>/dev/null || true
+    wait
+}
+trap leave EXIT
 trap 'exit 130' INT TERM
 wait -n

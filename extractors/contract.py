@@ -139,6 +139,11 @@ class ExtractorRequest:
     """Audio only: the folder of trained adapters, through which the upper blocks are run."""
 
     @property
+    def needs_media(self) -> bool:
+        """Whether nothing but the clip's media will do."""
+        return self.adapter is None and self.crops is None
+
+    @property
     def stream_name(self) -> str:
         """What to call it beside others: its modality, or ``crops``."""
         is_crops = self.modality == "visual" and (self.model or "").partition(":")[0] == "crops"

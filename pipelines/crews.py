@@ -15,10 +15,13 @@ from pipelines.unfit import UnfitError
 from pipelines.work import PartReport, PartWork
 from pipelines.workers import Workers
 
+#: Parts in hand at once.
+N_IN_HAND = 2
+
 
 @dataclass
 class LocalCrew:
-    """One worker thread in this process: no start-up cost, live progress."""
+    """Two worker threads in this process: one part computes while the other is read, written or committed."""
 
     executor: Executor
     report: Report
@@ -29,8 +32,8 @@ class LocalCrew:
         return partial(make_part, report=self.report)
 
     def n_workers(self) -> int:
-        """One."""
-        return 1
+        """Two parts may be in hand: they take turns at the device (`Turns`)."""
+        return N_IN_HAND
 
     def lost(self, error: BaseException) -> int:  # noqa: ARG002
         """Return 0: a worker that dies here takes the run along."""
@@ -51,9 +54,13 @@ def gather_crew(progress: Progress, workers: Workers) -> Iterator[Crew]:
         with dask_crew(progress.add, progress.say, workers) as crew:
             yield crew
         return
-    pool = ThreadPoolExecutor(1, thread_name_prefix="extract", initializer=shield)
+    pool = ThreadPoolExecutor(N_IN_HAND, thread_name_prefix="extract", initializer=shield)
     try:
         yield LocalCrew(pool, progress.add)
+    except Exception:
+        # The other part was asked to stop, too: it commits what it has.
+        pool.shutdown(cancel_futures=True)
+        raise
     finally:
         # No waiting: the run is through, or somebody insisted on its end.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -170,6 +170,7 @@ def prepare(store: Store, clip_list: ClipList, settings: ExtractSettings) -> Ext
         _wanted(stream, settings, extractor, Freshness(extractor, sources, seen))
         for stream, extractor in zip(streams, extractors, strict=True)
     ]
+    template = replace(template, requests=tuple(one.request for one in wanted))
     plan = make_plan(
         store, wanted, sources, template,
         rejected=rejected, part_clips=settings.part_clips, retry_failed=settings.retry_failed,

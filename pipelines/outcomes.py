@@ -20,6 +20,7 @@ from mer_store.store.writer import ClipRows
 from pipelines.feed import Fetched, feed, windows
 from pipelines.guarded import GuardedModel
 from pipelines.interrupt import stop_is_asked
+from pipelines.turns import TURNS
 from pipelines.work import PartWork, Tally
 
 WINDOW_BATCHES = 4
@@ -106,6 +107,7 @@ def outcomes(
     ]
     stopped = partial(stop_is_asked, work.stop_path)
     fetched = feed(extractors, work.sources, work.n_decoders, limits, stopped)
+    ticket = TURNS.ticket()
     with closing(fetched):  # else its threads live on where an error holds on to this frame
         clock.lap()
         for window in windows(fetched, limits, WINDOW_BATCHES):
@@ -116,11 +118,12 @@ def outcomes(
                 ready = [item.loaded for item in column if isinstance(item.loaded, Loaded)]
                 equal_sizes = extractors[number].equal_sizes
                 for batch in batches(ready, limits[number], equal_sizes=equal_sizes):
-                    if stopped():
-                        break
-                    clock.lap()
-                    states = models[number](batch)
-                    clock.computing_s += clock.lap()
+                    with TURNS.turn(ticket):
+                        if stopped():
+                            break
+                        clock.lap()  # waiting for a turn is nobody's time: another computes
+                        states = models[number](batch)
+                        clock.computing_s += clock.lap()
                     for loaded, state in zip(batch, states, strict=True):
                         origin = by_id[loaded.clip_id].origin
                         yield Outcome(loaded.clip_id, number, origin, state, loaded.media_s)

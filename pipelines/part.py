@@ -22,6 +22,7 @@ from pipelines.work import LevelWork, PartReport, PartWork, StreamWork, Tally
 Report = Callable[[Tally], None]
 
 N_EXAMPLES = 5
+FEW = 3
 STATUSES = ("ok", "empty", "failed")
 """From best to worst."""
 VERSIONED = (
@@ -83,14 +84,14 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
 
 
 class _Count:
-    """Counts clips: each once, when its last stream is done, by what became worst of it."""
+    """Counts clips: each once, when its last stream is done: failed if one did, ok if one has rows."""
 
     def __init__(self, work: PartWork) -> None:
         self.total = Tally()
         self._names = [stream.request.stream_name for stream in work.streams]
-        self._left = {source.clip_id: len(work.streams) for source in work.sources}
-        self._left |= dict.fromkeys(work.rejected, len(work.streams))
-        self._worst: dict[str, str] = {}
+        ids = (*(source.clip_id for source in work.sources), *work.rejected)
+        self._left = {clip_id: set(range(len(work.streams))) for clip_id in ids}
+        self._became: dict[str, set[str]] = {}
         self._media_s: dict[str, float] = {}
         self._reasons = Counter[str]()
         self._examples: list[tuple[str, str]] = []
@@ -103,24 +104,25 @@ class _Count:
             self._reasons[prefix + reason_kind(reason)] += 1
             if status == "failed" and len(self._examples) < N_EXAMPLES:
                 self._examples.append((clip_id, prefix + reason))
-        self._worst[clip_id] = max(self._worst.get(clip_id, "ok"), status, key=STATUSES.index)
+        self._became.setdefault(clip_id, set()).add(status)
         if status == "ok":
             self._media_s[clip_id] = max(self._media_s.get(clip_id, 0.0), outcome.media_s)
-        self._left[clip_id] -= 1
+        self._left[clip_id].discard(outcome.stream)
         if self._left[clip_id]:
             return Tally()
         del self._left[clip_id]
-        worst = self._worst.pop(clip_id)
+        became = self._became.pop(clip_id)
+        failed, is_ok = "failed" in became, "ok" in became
         return Tally(
-            n_ok=worst == "ok",
-            n_empty=worst == "empty",
-            n_failed=worst == "failed",
+            n_ok=is_ok and not failed,
+            n_empty=not is_ok and not failed,
+            n_failed=failed,
             media_s=self._media_s.pop(clip_id, 0.0),
         )
 
     def report(self, part_ids: tuple[str, ...]) -> PartReport:
         """Return what a worker tells of the part."""
-        left = tuple(self._left)
+        left = tuple((clip_id, tuple(sorted(streams))) for clip_id, streams in self._left.items())
         reasons, examples = dict(self._reasons), tuple(self._examples)
         return PartReport(self.total, part_ids, reasons, examples, bool(left), left)
 
@@ -136,7 +138,7 @@ def _open(work: PartWork) -> tuple[Store, list[Extractor]]:
     """Open store and extractors. What fails here would fail for every clip."""
     try:
         store = Store.open(work.store)
-        extractors = resident_extractors([stream.request for stream in work.streams])
+        extractors = resident_extractors([stream.request for stream in work.streams], work.requests)
         for extractor, stream in zip(extractors, work.streams, strict=True):
             require_same(extractor.identity, stream)
         _require_media(work, extractors)
@@ -149,7 +151,7 @@ def _open(work: PartWork) -> tuple[Store, list[Extractor]]:
 
 def _require_media(work: PartWork, extractors: list[Extractor]) -> None:
     """Refuse clips none of whose media are here, where the planner saw some: no clip is to blame."""
-    if not work.media_seen:
+    if not work.media_seen or len(work.sources) < FEW:  # one or two may be lost by themselves
         return
     paths = (extractor.path(source) for source in work.sources for extractor in extractors)
     missing = None

@@ -154,7 +154,7 @@ def _part(
             attempt = int(level.ledger.attempt[rows].max()) + 1
             works.setdefault(level.stream, []).append(LevelWork(level.spec, layers, attempt))
     seen = any(
-        wanted[number].request.adapter is None and wanted[number].freshness.files.there[rows].any()
+        wanted[number].request.needs_media and wanted[number].freshness.files.there[rows].any()
         for number in works
     )
     return replace(

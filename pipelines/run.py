@@ -12,16 +12,13 @@ from mer_store.errors import MerStoreError
 from pipelines.in_hand import read_in_hand
 from pipelines.interrupt import StopFile
 from pipelines.progress import Progress
+from pipelines.remainder import rest, split
 from pipelines.unfit import UnansweredError, UnfitError
 from pipelines.work import PartReport, PartWork, Tally
 
 POLL_S = 0.2
 #: Parts lost in a row, with none committed between, before a run gives up on its workers.
 MAX_LOSSES = 30
-#: Deaths after which a part is split, or its only clip is blamed: the first may be anybody's kill.
-DEATHS_TO_BLAME = 2
-#: Suspects that are set apart, each as a part of its own; more than these are halved.
-MAX_ALONE = 16
 #: Deaths at one clip, where nothing was ever made, after which a run is given up.
 DEATHS_TO_DOUBT = 5
 
@@ -173,10 +170,7 @@ class _Run:
     def _land(self, work: PartWork, part: PartReport) -> None:
         """Count a part. What a worker left that went away, not asked by this run, is for the others."""
         if part.left and not self.stop.asked:
-            left = tuple(source for source in work.sources if source.clip_id in part.left)
-            again = replace(work, sources=left, rejected={}, n_deaths=0, suspects=frozenset())
-            again = replace(again, media_seen=False)
-            self.queue.appendleft(again)
+            self.queue.extendleft(rest(work, part.left))
             part = replace(part, stopped=False)
         self.report.add(part)
         self.losses = 0 if part.tally.n_ok else self.losses
@@ -207,46 +201,3 @@ class _Run:
                 "Nothing was recorded. Add a clip that is sure to work to the list, or try without --workers"
             )
         self.queue.append(work)
-
-
-def split(
-    work: PartWork, n_deaths: int = 1, in_hand: frozenset[str] | None = None
-) -> list[PartWork]:
-    """Say what to do with a part of which `n_deaths` workers died.
-
-    Once: try it whole again. Twice: set apart the clips that were in hand both times; where that is unknown,
-    halve its clips. A single clip that has done so twice is rejected.
-
-    Parameters
-    ----------
-    work
-        The part.
-    n_deaths
-        Workers that died of it just now.
-    in_hand
-        The clips the worker had in hand, None where it left no note.
-    """
-    known = in_hand is not None and len(work.sources) > 1
-    suspected = in_hand or frozenset()
-    if n_deaths < DEATHS_TO_BLAME:
-        suspected &= work.suspects
-    enough = bool(suspected) if known else work.n_deaths + n_deaths >= DEATHS_TO_BLAME
-    if not enough:
-        again = replace(work, n_deaths=work.n_deaths + n_deaths)
-        return [replace(again, suspects=in_hand or frozenset())]
-    suspects = [source for source in work.sources if source.clip_id in suspected]
-    others = tuple(source for source in work.sources if source.clip_id not in suspected)
-    # Of some of its clips it is not known whether their media were seen.
-    work = replace(work, n_deaths=0, suspects=frozenset(), media_seen=False)
-    if known and others and len(suspects) <= MAX_ALONE:
-        alone = [replace(work, sources=(one,), rejected={}, n_deaths=1) for one in suspects]
-        return [replace(work, sources=others), *alone]
-    if len(work.sources) > 1:
-        middle = len(work.sources) // 2
-        return [
-            replace(work, sources=work.sources[:middle]),
-            replace(work, sources=work.sources[middle:], rejected={}),
-        ]
-    reason = "its worker died on this clip twice (crashed decoder, out of memory, or killed)"
-    killers = {source.clip_id: reason for source in work.sources}
-    return [replace(work, sources=(), rejected={**work.rejected, **killers})]

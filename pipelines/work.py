@@ -42,6 +42,8 @@ class PartWork:
     sources: tuple[Source, ...]
     rejected: Mapping[str, str] = field(default_factory=dict)
     """Clip ids that the clip list's checks refused, with the reason: recorded as failed, never opened."""
+    requests: tuple[ExtractorRequest, ...] = ()
+    """All of the run: a worker keeps their models from part to part."""
     n_decoders: int = 2
     """Threads that read and decode beside the model."""
     batch_limit: int | None = None
@@ -105,5 +107,5 @@ class PartReport:
     """The first few clips that failed, with the reason."""
     stopped: bool = False
     """True where the worker was asked to stop before the last clip."""
-    left: tuple[str, ...] = ()
-    """Clips that it did not deal with."""
+    left: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Clips that it did not deal with, and the numbers of the streams that lack them."""

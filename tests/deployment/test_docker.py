@@ -130,7 +130,7 @@ def test_requirements_are_those_of_the_package_and_of_the_extras():
     assert "no extra 'azure'; there are" in unknown.stderr
 
 
-FAKE_DASK = """#!/bin/sh
+FAKE_WORKER = """#!/bin/sh
 echo "$CUDA_VISIBLE_DEVICES|$OMP_NUM_THREADS|$*" >> "$CALLS"
 [ "$STAY" ] || exit 3
 trap 'echo ended >> "$CALLS"; exit 0' TERM
@@ -140,10 +140,10 @@ while :; do sleep 0.05; done
 
 @pytest.fixture
 def workers(tmp_path):
-    """Return a function that runs workers.sh with a `dask` that notes how it was called."""
+    """Return a function that runs workers.sh with a `mer-store` that notes how it was called."""
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name, text in {"dask": FAKE_DASK, "nproc": "#!/bin/sh\necho 16\n"}.items():
+    for name, text in {"mer-store": FAKE_WORKER, "nproc": "#!/bin/sh\necho 16\n"}.items():
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     calls = tmp_path / "calls"
@@ -173,7 +173,7 @@ def workers(tmp_path):
 def test_workers_are_one_for_each_gpu(workers):
     code, _ = workers("tcp://head:8786", n_calls=2, STAY="yes", CUDA_VISIBLE_DEVICES="2,5")
     assert code == 130
-    how = "worker tcp://head:8786 --nthreads 1 --memory-limit 0 --no-dashboard --death-timeout 120"
+    how = "worker tcp://head:8786 --patience 120"
     assert sorted(workers.lines()) == [f"2|8|{how}", f"5|8|{how}", "ended", "ended"]
 
 

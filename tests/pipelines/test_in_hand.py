@@ -7,7 +7,7 @@ from fake_extractor import FakeExtractor
 
 from extractors.contract import ClipFailed, ExtractorRequest, Source, Want
 from pipelines.in_hand import Noted, read_in_hand
-from pipelines.run import MAX_ALONE, split
+from pipelines.remainder import MAX_ALONE, split
 from pipelines.work import PartWork
 
 WANT = Want(utterance=(1,))

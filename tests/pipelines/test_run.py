@@ -10,7 +10,8 @@ from extractors.contract import ExtractorRequest, Source
 from mer_store.errors import MerStoreError
 from pipelines.interrupt import StopFile
 from pipelines.progress import Progress
-from pipelines.run import run_parts, split
+from pipelines.remainder import split
+from pipelines.run import run_parts
 from pipelines.unfit import UnfitError
 from pipelines.work import PartReport, PartWork, StreamWork, Tally
 
@@ -153,7 +154,7 @@ def test_what_a_worker_leaves_that_goes_is_done_by_others(tmp_path):
             self.done += done
             self.blamed |= work.rejected
             tally = Tally(n_ok=len(done), n_failed=len(work.rejected))
-            return PartReport(tally, ("part",), {}, (), bool(left), tuple(left))
+            return PartReport(tally, ("part",), {}, (), bool(left), tuple((clip, (0,)) for clip in left))
 
     parts = works(4)
     parts[1] = replace(parts[1], rejected={"bad": "why"})
