@@ -22,7 +22,7 @@ from target import at_most
 
 #: Seconds of audio in a second: 100.6 h of them are 34 s of HuBERT-large on an H100 at 40 % of its speed.
 H100_RATE = 10_650.0
-SMALL = {"wall": 16_384, "kills": 3_000, "planner": 100_000, "strong": 1_600}
+SMALL = {"wall": 16_384, "kills": 3_000, "planner": 100_000, "strong": 3_200}
 FULL = {"wall": N_CLIPS, "kills": N_CLIPS, "planner": 1_000_000, "strong": 12_800}
 
 

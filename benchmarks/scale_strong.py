@@ -7,8 +7,8 @@ from scale_device import Pass
 from scale_runs import Ran, Setup, look, run
 from target import at_least, at_most
 
-#: 40 clips a second each: sixteen leave two cores free for most of the time.
-RATE = 125.0
+#: 19 clips a second each: sixteen leave two cores free for most of the time.
+RATE = 60.0
 PARTS_EACH = 12
 
 
