@@ -43,11 +43,15 @@ def repair(store: str, remote: str | None, *, deep: bool, dry_run: bool, as_json
     """
     from mer_store.store.repair import lost
     from mer_store.store.repair import repair as repair_store
+    from mer_store.store.second_look import look_again
     from mer_store.store.store import Store
 
     opened = Store.open(store)
     findings, _, _ = checked(opened, deep=deep)
-    moved = repair_store(opened, findings, dry_run=dry_run)
+    looked = look_again(opened, findings, deep=deep)
+    for finding in looked.sound:
+        click.echo(f"{finding}; sound at a second look: left", err=True)
+    moved = repair_store(opened, looked.findings, dry_run=dry_run)
     left = [item.feature_set for item in moved if item.scope == "feature set" and not item.to]
     missing = [] if dry_run or left else lost(opened, moved)
     if remote and missing:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,6 +31,7 @@ def verify(
     deep: bool = False,
     watch: Watch | None = None,
     n_threads: int | None = None,
+    only: Collection[str] | None = None,
 ) -> list[Finding]:
     """Check everything that is committed, reading every byte once.
 
@@ -47,6 +48,8 @@ def verify(
         Told of bytes and parts.
     n_threads
         Files read at once; None is as many as there are processors, at most `MAX_THREADS`.
+    only
+        Ids of the parts to look at, and at nothing beside them; None is everything.
 
     Returns
     -------
@@ -64,14 +67,15 @@ def verify(
         folders, found = [FeatureSetFolder.of(subject)], []
     watch = watch or Silent()
     for folder in folders:
-        watch.expect(*_extent(folder))
+        watch.expect(*_extent(folder, only))
     n_threads = n_threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
     brake = Brake(watch)
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="verify")
     try:
         for folder in folders:
-            found += strays(folder.path, folder.name, folder.modality)
-            found += _Checking(folder, brake, pool, deep=deep).findings()
+            if only is None:
+                found += strays(folder.path, folder.name, folder.modality)
+            found += _Checking(folder, brake, pool, deep=deep).findings(_part_ids(folder, only))
     finally:
         brake.pull()
         pool.shutdown(cancel_futures=True)
@@ -87,10 +91,10 @@ class _Checking:
         self._folder, self._brake, self._pool, self._deep = folder, brake, pool, deep
         self._folders = Folders(folder.path)
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self, part_ids: Iterable[str]) -> Iterator[Finding]:
         """Yield what is wrong, part by part."""
         ahead: deque[tuple[PartCheck, Files]] = deque()
-        for part_id in self._folder.feature_set.part_ids():
+        for part_id in part_ids:
             read = self._read(part_id)
             if read is None:
                 continue  # removed while we looked
@@ -151,9 +155,13 @@ class _Checking:
         )
 
 
-def _extent(folder: FeatureSetFolder) -> tuple[int, int]:
+def _part_ids(folder: FeatureSetFolder, only: Collection[str] | None) -> list[str]:
+    return [one for one in folder.feature_set.part_ids() if only is None or one in only]
+
+
+def _extent(folder: FeatureSetFolder, only: Collection[str] | None) -> tuple[int, int]:
     """Return bytes and number of the committed parts, without reading any record."""
-    part_ids = folder.feature_set.part_ids()
+    part_ids = _part_ids(folder, only)
     places = Folders(folder.path)
     return sum(folder_bytes(places.part(part_id)) for part_id in part_ids), len(part_ids)
 
