@@ -17,7 +17,7 @@ from target import GATHERED, Figure, gathered
 HERE = Path(__file__).parent
 #: Script -> what it is given for the sizes that the targets speak of.
 SCRIPTS = {
-    "storage.py": (),
+    "storage.py": ("--utterances", "16384", "--clips", "1024", "--rounds", "5"),
     "decoding.py": (),
     "clips.py": (),
     "nothing_to_do.py": (),

@@ -38,6 +38,20 @@ def by_part(parts: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.intp]]
         yield int(ordered[start]), order[start:end]
 
 
+def take_rows(
+    parts: Parts, name: str, where: NDArray[np.int32], starts: Rows, *, verify: bool
+) -> Array | None:
+    """Return rows as `read_single_rows`, with no copy between; None unless they are a few of one part."""
+    if not len(where) or (where != where[0]).any():
+        return None
+    part = int(where[0])
+    reader = parts.array(part, name)
+    if len(starts) >= WHOLESALE_SHARE * reader.info.n_rows:
+        return None
+    with parts.naming(part, name):
+        return reader.take(starts, verify=verify)
+
+
 def read_single_rows(
     parts: Parts, name: str, where: NDArray[np.int32], starts: Rows, out: Array, *, verify: bool
 ) -> None:

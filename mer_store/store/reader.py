@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.layers import Layer, describe_layers
 from mer_store.spec import Spec
-from mer_store.store.gather import by_part, read_runs, read_single_rows
+from mer_store.store.gather import by_part, read_runs, read_single_rows, take_rows
 from mer_store.store.index import Index
 from mer_store.store.layout import Folders
 from mer_store.store.part_reader import OpenArray, Parts
@@ -51,6 +51,10 @@ class Reader:
         rows = self.index.rows
         where, starts = rows["part"][serving], rows["row_start"][serving]
         stored, width = self._array_type(layers, where)
+        if len(layers) == 1 and dtype in (None, stored):
+            taken = take_rows(self.parts, str(layers[0]), where[0], starts[0], verify=verify)
+            if taken is not None:
+                return taken[:, np.newaxis]
         out = np.empty((serving.shape[1], len(layers), width), stored if dtype is None else dtype)
         for number, layer in enumerate(layers):
             read_single_rows(

@@ -60,7 +60,8 @@ class ShardReader:
         self._path = shard_path(name, info)
         self._chunk_rows = info.chunk_rows or 1
         self._row_bytes, self._stride = info.row_bytes, info.stride
-        self._verified = np.zeros(info.n_chunks, dtype=bool)
+        self._marks = bytearray(info.n_chunks)
+        self._verified = np.frombuffer(self._marks, dtype=bool)
         self._index_checked = False
         if info.shard_bytes > _LARGE_BYTES:  # before anybody makes room for what is not there
             with self._opened():
@@ -138,7 +139,7 @@ class ShardReader:
         mapping = self._mapped()
         chunk, inside = divmod(start, self._chunk_rows)
         end_chunk = (start + n_rows - 1) // self._chunk_rows + 1
-        if verify and not self._verified[chunk:end_chunk].all():
+        if verify and self._marks.find(0, chunk, end_chunk) >= 0:
             self._verify(mapping, np.arange(chunk, end_chunk))
         done = 0
         while done < n_rows:
@@ -153,7 +154,7 @@ class ShardReader:
             return
         mapping = self._mapped()
         first, last = divmod(start, self._chunk_rows), divmod(start + n_rows - 1, self._chunk_rows)
-        if verify and not self._verified[first[0] : last[0] + 1].all():
+        if verify and self._marks.find(0, first[0], last[0] + 1) >= 0:
             first, last = (first[0], 0), (last[0], self._chunk_rows - 1)
         begin, end = (c * self._stride + i * self._row_bytes for c, i in (first, last))
         if not _in_memory(mapping, (begin, (begin + end) // 2, end)):
@@ -244,9 +245,12 @@ def _in_memory(mapping: Mapping, places: Sequence[int]) -> bool:
         return False
     byte = bytearray(1)
     try:
-        return all(os.preadv(mapping.descriptor, [byte], at, os.RWF_NOWAIT) for at in places)
+        for place in places:
+            if not os.preadv(mapping.descriptor, (byte,), place, os.RWF_NOWAIT):
+                return False
     except OSError:  # not in memory, or a file system that cannot say
         return False
+    return True
 
 
 def _will_need(mapping: Mapping, places: Rows, n_bytes: int) -> None:
