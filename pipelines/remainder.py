@@ -33,7 +33,8 @@ def split(
     """Say what to do with a part of which `n_deaths` workers died.
 
     Once: try it whole again. Twice: set apart the clips that were in hand both times; where that is unknown,
-    halve its clips. A single clip that has done so twice is rejected.
+    halve its clips. A single clip of which two died while it was alone is rejected: workers are also killed
+    by others, at random.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ def split(
     # Of some of its clips it is not known whether their media were seen.
     work = replace(work, n_deaths=0, suspects=frozenset(), media_seen=False)
     if known and others and len(suspects) <= MAX_ALONE:
-        alone = [replace(work, sources=(one,), rejected={}, n_deaths=1) for one in suspects]
+        alone = [replace(work, sources=(one,), rejected={}) for one in suspects]
         return [replace(work, sources=others), *alone]
     if len(work.sources) > 1:
         middle = len(work.sources) // 2
