@@ -2,11 +2,11 @@
 
 The limit copies every clip's rows out of memory-mapped plain files, one file a layer, batch by batch. The
 loader gives the same rows, padded to the longest clip of the batch, through `StoreDataset`; its checksums are
-on, and each process checks every chunk the first time it touches it, so the epoch before those that are timed
-reads and compares every batch with the plain rows. 1.0 is the speed of the plain read, larger is faster.
+on, and each process checks every chunk the first time it touches it. Before any epoch is timed one is read of
+which every batch is compared with the plain rows. 1.0 is the speed of the plain read, larger is faster.
 
-    python benchmarks/dataloader.py                                   small, about a minute
-    python benchmarks/dataloader.py --clips 512 --rounds 9 --batches 1000
+    python benchmarks/dataloader.py                                   about two minutes, 2 GB
+    python benchmarks/dataloader.py --clips 1024 --rounds 9
 """
 
 import argparse
@@ -28,6 +28,8 @@ from torch.utils.data import DataLoader
 from mer_store.torch_dataset import FrameBatch, StoreDataset, pad_frames
 
 BATCH = 16
+#: Epochs before those that are timed: of four workers each one has then touched most chunks and checked them.
+N_SETTLING = 3
 #: How a loader is started -> its workers and how they begin.
 LOADERS = {
     "no worker": (0, None),
@@ -125,6 +127,10 @@ def compare(data: Data, store: Path, n_rounds: int) -> None:
         limit_s = raw_epoch(data, order)
         first.append(limit_s / loader_epoch(loader_of(store, data, order, 0, None)))
     at_least("no worker, first epoch, every checksum verified", statistics.median(first), 0.5)
+    for seed in range(N_SETTLING):
+        order.shuffle(1000 + seed)
+        for loader in loaders.values():
+            loader_epoch(loader)
     ratios: dict[str, list[float]] = {how: [] for how in loaders}
     for seed in range(1, n_rounds + 1):
         order.shuffle(seed)
@@ -141,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clips", type=int, default=256)
+    parser.add_argument("--clips", type=int, default=512)
     parser.add_argument("--frames", type=int, default=160, help="frames of a clip, on average")
     parser.add_argument("--width", type=int, default=1024, help="D of every layer")
     parser.add_argument("--rounds", type=int, default=5)
