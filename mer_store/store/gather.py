@@ -59,6 +59,8 @@ def read_single_rows(
 
     Where it is much, spans of the parts are read, checked and put in place by threads side by side.
     """
+    n_threads = _n_threads(out.nbytes)
+    span_bytes = min(SPAN_BYTES, out.nbytes // n_threads)
     jobs: list[tuple[int, Job]] = []
     again: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
     for part, positions in by_part(where):
@@ -71,7 +73,7 @@ def read_single_rows(
         given = place[rows]
         if (other := given != positions).any():  # rows that are wanted twice are read once
             again.append((positions[other], given[other]))
-        for start, stop in reader.spans(SPAN_BYTES):
+        for start, stop in reader.spans(span_bytes):
             if (place[start:stop] >= 0).any():
                 drop = partial(_drop, reader, start, place[start:stop], out, verify=verify)
                 jobs.append((part, drop))
@@ -80,8 +82,8 @@ def read_single_rows(
         with parts.naming(job[0], name):
             job[1]()
 
-    n_threads = min(len(os.sched_getaffinity(0)), len(jobs), MAX_THREADS)
-    if n_threads < 2 or out.nbytes < THREADED_BYTES:
+    n_threads = min(n_threads, len(jobs))
+    if n_threads < 2:
         for job in jobs:
             run(job)
     else:  # a pool of this call alone: when it returns or fails no thread is left
@@ -89,6 +91,11 @@ def read_single_rows(
             list(pool.map(run, jobs))
     for twice, once in again:
         out[twice] = out[once]
+
+
+def _n_threads(n_bytes: int) -> int:
+    """Return how many threads may read so many bytes."""
+    return min(len(os.sched_getaffinity(0)), MAX_THREADS) if n_bytes >= THREADED_BYTES else 1
 
 
 def _pick(
