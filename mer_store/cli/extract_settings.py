@@ -71,7 +71,9 @@ def extract_settings(context: click.Context, options: dict[str, Any]) -> "Extrac
 
 
 def _said(name: str, value: str | None, modalities: tuple[str, ...]) -> dict[str, str]:
-    return by_modality(name.replace("_", "-"), value, modalities, shared=name in SHARED or value == "tiny")
+    return by_modality(
+        name.replace("_", "-"), value, modalities, shared=name in SHARED or value == "tiny"
+    )
 
 
 def _defaults(

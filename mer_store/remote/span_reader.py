@@ -19,7 +19,7 @@ from mer_store.store.shard_reader import Array, ChunkDamaged, Rows, ShardReader
 
 #: What a request costs beside its bytes, in bytes that could have come meanwhile. Where ranges cost more than
 #: the whole file, that is fetched, and kept in the cache. Of a part of 250 clips x 6 layers the whole files
-#: came sooner from 5 % of the clips on through moto, from 10 to 20 % on through rclone; this switches at 11 %.
+#: came sooner from 5 % of the clips on through moto, from 10 to 20 % through rclone; this switches at 11 %.
 REQUEST_BYTES = 1 << 20
 #: A span that comes wrong is fetched so many times.
 N_FETCHES = 3

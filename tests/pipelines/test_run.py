@@ -154,7 +154,9 @@ def test_what_a_worker_leaves_that_goes_is_done_by_others(tmp_path):
             self.done += done
             self.blamed |= work.rejected
             tally = Tally(n_ok=len(done), n_failed=len(work.rejected))
-            return PartReport(tally, ("part",), {}, (), bool(left), tuple((clip, (0,)) for clip in left))
+            return PartReport(
+                tally, ("part",), {}, (), bool(left), tuple((clip, (0,)) for clip in left)
+            )
 
     parts = works(4)
     parts[1] = replace(parts[1], rejected={"bad": "why"})
