@@ -65,7 +65,7 @@ class PartCheck:
         self._part, self._record, self._text = part, record, text
         self._deep, self._hook = deep, hook
         self._ok = [row for row in record.ledger if row.status == "ok"]
-        self._starts = np.cumsum([0, *(row.n_rows for row in self._ok)], dtype=np.int64)
+        self._starts = np.cumsum([0, *[row.n_rows for row in self._ok]], dtype=np.int64)
         self._arrays = {
             shard_path(name, info): name for name, info in record.arrays.items() if info.n_rows
         }

@@ -65,7 +65,12 @@ class CommitRecord:
     @cached_property
     def clip_ids(self) -> tuple[str, ...]:
         """Clips that own rows, in row order."""
-        return tuple(row.clip_id for row in self.ledger if row.status == "ok")
+        return tuple([row.clip_id for row in self.ledger if row.status == "ok"])
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows of each layer's array."""
+        return sum([row.n_rows for row in self.ledger])
 
     @property
     def tables(self) -> tuple[str, ...]:
