@@ -126,7 +126,7 @@ class ExtractorContract:
         shared = {
             key: value
             for key, value in asdict(identity).items()
-            if key not in ("layers", "widths", "default_layers")
+            if key not in ("layers", "widths", "default_layers", "stored_dtype")
         }
         spec = Spec(level="utterance", stored_dtype="float32", **shared)
         assert Spec.from_json(spec.to_json()) == spec
