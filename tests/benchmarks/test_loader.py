@@ -28,5 +28,6 @@ def test_every_way_to_start_workers_gives_the_plain_rows(tmp_path):
     for how in ("no worker", "2 workers, fork", "4 workers, spawn"):
         assert found[f"{how}: speed / plain read"] > 0
     descriptors = [value for name, value in found.items() if "file descriptors" in name]
-    assert descriptors == [0, 0, 0]
+    assert len(descriptors) == 3
+    assert max(descriptors) <= 0
     assert list(tmp_path.iterdir()) == [], "it tidies up"
