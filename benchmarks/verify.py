@@ -1,6 +1,6 @@
 """Verifying a store against hashing the same bytes: the speed of `verify`, where plain SHA-256 is 1.0.
 
-The baseline of the same round hashes the very same files with as many threads, block by block.
+The baseline of the same round hashes the very same files with a thread a processor, block by block.
 
     python benchmarks/verify.py                        a quarter of a gigabyte, half a minute
     python benchmarks/verify.py --megabytes 2000 --rounds 7
@@ -66,9 +66,9 @@ def hash_files(store: Store, n_threads: int) -> int:
         return sum(pool.map(run, paths))
 
 
-def check(store: Store, n_threads: int, *, deep: bool) -> None:
-    """Verify, and stop where anything is found."""
-    if found := verify(store, deep=deep, n_threads=n_threads):
+def check(store: Store, *, deep: bool) -> None:
+    """Verify, with as many threads as it takes by itself, and stop where anything is found."""
+    if found := verify(store, deep=deep):
         raise SystemExit(f"{store.path}: {found[0]}")
 
 
@@ -77,8 +77,8 @@ def compare(store: Store, label: str, n_rounds: int, n_threads: int) -> None:
     n_bytes = hash_files(store, n_threads)  # and fills the page cache
     jobs: dict[str, Callable[[], object]] = {
         "sha256": lambda: hash_files(store, n_threads),
-        "verify": lambda: check(store, n_threads, deep=False),
-        "verify --deep": lambda: check(store, n_threads, deep=True),
+        "verify": lambda: check(store, deep=False),
+        "verify --deep": lambda: check(store, deep=True),
     }
     taken_s: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(n_rounds):

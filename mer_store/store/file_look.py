@@ -16,8 +16,8 @@ from mer_store.store.layout import open_inside
 from mer_store.store.record import FileFacts
 from mer_store.store.shard import CRC_BYTES, ArrayInfo, shard_index
 
-#: Read at once: hashed, checked and looked at while it is in the processor's cache.
-_BLOCK_BYTES = 1 << 20
+#: Read at once: each read and each hash gives up the interpreter and must wait to have it back.
+_BLOCK_BYTES = 1 << 23
 
 Hook = Callable[[int], None]
 """Told how many bytes were just read; may raise to stop."""

@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from mer_store.errors import UsageError
@@ -110,6 +111,11 @@ def to_text(metadata: Json) -> bytes:
             "store fewer clips a part"
         )
     return text
+
+
+def quick_text(metadata: Json) -> bytes:
+    """Return what `to_text` does, to compare with: in a tenth of the time, and not checked for its size."""
+    return msgspec.json.encode(metadata) + b"\n"
 
 
 def unknown_pieces(metadata: Any) -> list[str]:

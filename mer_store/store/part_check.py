@@ -27,6 +27,8 @@ __all__ = ["Finding", "PartCheck"]
 Looked = Look | bytes | str
 """Of a file: what one reading told, its text where it is small, or why it cannot be read."""
 
+TEXTS = ""
+"""In place of a path: all the ``zarr.json``."""
 MISSING = "missing"
 _STRANGE = "not in the commit record"
 
@@ -82,12 +84,27 @@ class PartCheck:
             return self._finding("", "the part's folder is missing, yet its record is there")
         return None
 
-    def jobs(self) -> dict[str, Callable[[], Looked]]:
-        """Return path -> what reads and checks that file, once; they may run side by side."""
-        return {path: self._job(path, facts) for path, facts in sorted(self._record.files.items())}
+    def jobs(self) -> dict[str, Callable[[], Looked | dict[str, Looked]]]:
+        """Return path -> what reads and checks that file, once; they may run side by side.
 
-    def findings(self, looked: Mapping[str, Looked]) -> Iterator[Finding]:
+        Under `TEXTS` all small texts are read, one after the other.
+        """
+        jobs: dict[str, Callable[[], Looked | dict[str, Looked]]] = {}
+        texts: dict[str, Callable[[], Looked]] = {}
+        for path, facts in sorted(self._record.files.items()):
+            job = self._job(path, facts)
+            if path.endswith(GROUP_FILE):
+                texts[path] = job
+            else:
+                jobs[path] = job
+        jobs[TEXTS] = lambda: {path: job() for path, job in texts.items()}
+        return jobs
+
+    def findings(self, results: Mapping[str, Looked | dict[str, Looked]]) -> Iterator[Finding]:
         """Yield what is wrong, given what became of each of the `jobs`."""
+        looked: dict[str, Looked] = {}
+        for path, result in results.items():
+            looked |= result if isinstance(result, dict) else {path: result}
         yield from self._unlisted()
         good: dict[str, Looked] = {}
         for path, facts in sorted(self._record.files.items()):

@@ -84,7 +84,7 @@ class CommitRecord:
 
     def expected_part_id(self) -> str:
         """Return the work key of what the record holds."""
-        clip_ids = (row.clip_id for row in self.ledger)
+        clip_ids = [row.clip_id for row in self.ledger]
         return part_id(self.fingerprint, clip_ids, self.layers, self.attempt)
 
     def to_values(self) -> dict[str, Any]:
@@ -175,9 +175,8 @@ def misfit(record: CommitRecord, spec: Spec) -> str | None:
     found = {record.arrays[str(layer)].dtype for layer in record.layers if record.clip_ids}
     if not found <= allowed:
         return f"expected layers of {spec.stored_dtype}, got {', '.join(sorted(found - allowed))}"
-    if spec.level == "utterance" and any(
-        row.n_rows != 1 for row in record.ledger if row.status == "ok"
-    ):
+    n_rows = {row.n_rows for row in record.ledger if row.status == "ok"}
+    if spec.level == "utterance" and not n_rows <= {1}:
         return "expected one row a clip, as the spec is of utterance level"
     return None
 

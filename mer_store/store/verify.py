@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from mer_store.errors import StoreDamagedError
@@ -20,9 +21,9 @@ __all__ = ["Finding", "verify"]
 
 MAX_THREADS = 8
 #: Parts whose files are being read at once, so that small parts keep all threads busy.
-_PARTS_AHEAD = 4
+_PARTS_AHEAD = 8
 
-Files = dict[str, Future[Looked]]
+Files = dict[str, Future[Looked | dict[str, Looked]]]
 
 
 def verify(
@@ -47,7 +48,8 @@ def verify(
     watch
         Told of bytes and parts.
     n_threads
-        Files read at once; None is as many as there are processors, at most `MAX_THREADS`.
+        Files read at once; None is one more than there are processors, since they wait for the interpreter
+        now and then, at most `MAX_THREADS`.
     only
         Ids of the parts to look at, and at nothing beside them; None is everything.
 
@@ -68,7 +70,7 @@ def verify(
     watch = watch or Silent()
     for folder in folders:
         watch.expect(*_extent(folder, only))
-    n_threads = n_threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    n_threads = n_threads or min(len(os.sched_getaffinity(0)) + 1, MAX_THREADS)
     brake = Brake(watch)
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="verify")
     try:
@@ -168,10 +170,15 @@ def _extent(folder: FeatureSetFolder, only: Collection[str] | None) -> tuple[int
 
 def folder_bytes(path: Path) -> int:
     """Return the size of all files below a folder; 0 where there is none, or a link."""
-    if path.is_symlink():
-        return 0
-    return sum(
-        (Path(folder) / name).lstat().st_size
-        for folder, _, names in os.walk(path)
-        for name in names
-    )
+    return 0 if path.is_symlink() else _bytes_below(str(path))
+
+
+def _bytes_below(folder: str) -> int:
+    n_bytes = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                n_bytes += _bytes_below(entry.path)
+            else:
+                n_bytes += entry.stat(follow_symlinks=False).st_size
+    return n_bytes
