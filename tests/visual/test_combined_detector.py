@@ -77,3 +77,28 @@ def test_an_error_reaches_the_caller_and_the_next_call_works():
     with pytest.raises(RuntimeError, match="out of memory"):
         combined(images(0, 2))
     assert len(combined(images(0, 2))) == 2
+
+
+def test_an_image_that_breaks_the_detector_is_its_own_threads_alone():
+    recorder = Recorder()
+
+    def detect(batch):
+        found_all = recorder(batch)
+        if any(image[0, 0, 0] == 99 for image in batch):
+            raise RuntimeError("bad image")
+        return found_all
+
+    combined = CombinedDetector(detect, 100)
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(combined, images(0, 1))
+        assert recorder.entered.wait(10)
+        futures = {level: pool.submit(combined, images(level, 1)) for level in (1, 99, 2)}
+        while len(combined._waiting) < len(futures):
+            Event().wait(0.001)
+        recorder.first.set()
+        assert len(first.result()) == 1
+        for level in (1, 2):
+            assert futures[level].result()[0].scores[0] == level
+        with pytest.raises(RuntimeError, match="bad image"):
+            futures[99].result()
+    assert recorder.sizes == [1, 3, 1, 1, 1]

@@ -27,7 +27,7 @@ class CombinedDetector:
         self._queue, self._work = Lock(), Lock()
 
     def __call__(self, images: Sequence[Rgb]) -> list[Detections]:
-        """Return the faces of each image. An error of `detect` is raised in every thread it served."""
+        """Return the faces of each image. An error of `detect` is raised where its images are."""
         ticket = _Ticket(images)
         with self._queue:
             self._waiting.append(ticket)
@@ -52,9 +52,12 @@ class CombinedDetector:
     def _serve(self, tickets: "list[_Ticket]") -> None:
         try:
             found = self._detect([image for ticket in tickets for image in ticket.images])
-        except Exception as error:  # noqa: BLE001 - raised again in each of the threads
-            for ticket in tickets:
-                ticket.error, ticket.served = error, True
+        except Exception as error:  # noqa: BLE001 - raised again in its thread
+            if len(tickets) > 1:  # whose images they are that it cannot take: each alone
+                for ticket in tickets:
+                    self._serve([ticket])
+                return
+            tickets[0].error, tickets[0].served = error, True
             return
         start = 0
         for ticket in tickets:
