@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from mer_store.layers import Layer
 
 Floats = NDArray[np.float32]
+#: In place of a visual model: cut faces out and keep them. In place of faces: take those that are kept.
+CROPS = "crops"
 
 
 class ClipProblem(Exception):  # noqa: N818 - an outcome of one clip, not an error of the program
@@ -146,8 +148,8 @@ class ExtractorRequest:
     @property
     def stream_name(self) -> str:
         """What to call it beside others: its modality, or ``crops``."""
-        is_crops = self.modality == "visual" and (self.model or "").partition(":")[0] == "crops"
-        return "crops" if is_crops else self.modality
+        is_crops = self.modality == "visual" and (self.model or "").partition(":")[0] == CROPS
+        return CROPS if is_crops else self.modality
 
 
 class Extractor(Protocol):

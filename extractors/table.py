@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import cast
 
-from extractors.contract import Extractor, ExtractorRequest
+from extractors.contract import CROPS, Extractor, ExtractorRequest
 from mer_store.errors import UsageError
 
 EXTRACTORS = {
@@ -25,7 +25,7 @@ def build_extractor(request: ExtractorRequest) -> Extractor:
             f"--adapter: expected modality {', '.join(ADAPTED)}; got {request.modality}"
         )
     place = table[request.modality]
-    if request.stream_name == "crops":
+    if request.stream_name == CROPS:
         place = CROPPER
     module, _, name = place.partition(":")
     return cast("Extractor", getattr(import_module(module), name)(request))

@@ -4,7 +4,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from extractors.contract import Extractor, ExtractorRequest, Identity, Source
+from extractors.contract import CROPS, Extractor, ExtractorRequest, Identity, Source
 from extractors.table import build_extractor
 from mer_store.clips.clip_list import ClipList
 from mer_store.clips.seen import SeenMedia
@@ -200,9 +200,9 @@ def with_crops(store: Store, stream: Stream) -> Stream:
     UsageError
         The store holds several kinds of them.
     """
-    if stream.request.faces != "crops" or stream.request.crops is not None:
+    if stream.request.faces != CROPS or stream.request.crops is not None:
         return stream
-    held = [one.spec for one in store.feature_sets() if one.spec.model == "crops"]
+    held = [one.spec for one in store.feature_sets() if one.spec.model == CROPS]
     if len(held) > 1:
         raise UsageError(
             f"--faces crops: the store holds several: {', '.join(one.name for one in held)}"

@@ -2,25 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extractors.contract import (
+    CROPS,
     Blob,
-    ClipFailed,
     ClipProblem,
     ExtractorRequest,
     Identity,
     Loaded,
-    Source,
     States,
     Want,
 )
-from extractors.media.blob import once, read_blob
 from extractors.models.devices import pick_device
-from extractors.visual.extractor import CODE_VERSION, CROPS, face_source
+from extractors.visual.face_source import CODE_VERSION, ReadsFaces, face_source
 from extractors.visual.faces.crops import FaceClip, Table
 from extractors.visual.faces.detector import Rgb
 from extractors.visual.faces.packed import FORMATS, ROW_BYTES, pack, settings_of
@@ -31,7 +28,7 @@ BATCH_CROPS = 512
 PIECE_CROPS = 64
 
 
-class Cropper:
+class Cropper(ReadsFaces):
     """Cuts faces out and stores them as images. Frame level: rows of bytes, as `packed` describes.
 
     Raises
@@ -50,7 +47,7 @@ class Cropper:
                 f"--model {request.model}: expected {', '.join(f'{CROPS}:{kind}' for kind in FORMATS)}, and "
                 f"faces of a video, not of crops"
             )
-        self._faces = face_source(request, pick_device(request.device))
+        super().__init__(face_source(request, pick_device(request.device)))
         self.identity = Identity(
             modality="visual",
             model=CROPS,
@@ -70,20 +67,9 @@ class Cropper:
             stored_dtype=BYTES,
         )
 
-    def path(self, source: Source) -> Path | None:
-        """Return the video, or the stored crops where the recipe takes those."""
-        return self._faces.path(source)
-
-    def open(self, source: Source) -> Blob:
-        """Read the file. Raises `ClipFailed`."""
-        path = self._faces.path(source)
-        if path is None:
-            raise ClipFailed("no path in the clip list")
-        return read_blob(source.clip_id, path)
-
     def load(self, blob: Blob) -> Loaded:
         """Find, cut out and pack the clip's face. Raises `ClipEmpty` without one, `ClipFailed`."""
-        clip = once(("faces", blob.clip_id, self._faces.settings), lambda: self._faces.find(blob))
+        clip = self._find(blob)
         rows, lengths = pack(clip.crops.chunks(PIECE_CROPS), self._kind, clip.media_s)
         packed = _Packed(rows, _table(clip, lengths))
         return Loaded(blob.clip_id, packed, len(clip.crops), clip.media_s, len(rows))

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,51 +10,24 @@ from numpy.typing import NDArray
 
 from extractors.contract import (
     Blob,
-    ClipFailed,
     ClipProblem,
     ExtractorRequest,
     Identity,
     Loaded,
-    Source,
     States,
     Want,
 )
-from extractors.media.blob import once, read_blob
 from extractors.models.copies import to_device
 from extractors.models.devices import pick_device, pick_dtype
 from extractors.visual.clip import EMBED, VisionTower, describe_model
+from extractors.visual.face_source import CODE_VERSION, ReadsFaces, face_source
 from extractors.visual.faces.crops import FaceClip
-from extractors.visual.faces.detector import Rgb, build_detector
-from extractors.visual.faces.openface import OpenFaceCrops
+from extractors.visual.faces.detector import Rgb
 from extractors.visual.faces.stored import StoredCrops
-from extractors.visual.faces.video import VideoFaces
-from mer_store.errors import UsageError
 from mer_store.layers import Layer, sort_layers
 
-CODE_VERSION = 1
-"""Raised whenever the code below or in ``faces`` gives other numbers for the same settings."""
-CROP_PX = 224
-CROPS = "crops"
-"""In place of a model: cut faces out and keep them. In place of faces: take those that are kept."""
-RECIPE_FACES = {"default": "centerface", "mertools2024": "openface", "mertools2023": "openface"}
-"""Where each recipe's faces come from. MERTools takes all of OpenFace's crops, in both years alike."""
 
-
-class FaceSource(Protocol):
-    """Where crops come from."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """All that decides the crops, as JSON values."""
-
-    def path(self, source: Source) -> Path | None:
-        """Return the file that is read for a clip."""
-
-    def find(self, blob: Blob) -> FaceClip:
-        """Return its crops. Raises `ClipProblem`."""
-
-
-class VisualExtractor:
+class VisualExtractor(ReadsFaces):
     """Faces through CLIP's vision tower. Frame level: a row per image that shows the chosen face.
 
     Raises
@@ -69,7 +41,7 @@ class VisualExtractor:
     def __init__(self, request: ExtractorRequest) -> None:
         self._device = pick_device(request.device)
         self._dtype, dtype_name = pick_dtype(self._device, request.compute_dtype)
-        self._faces = face_source(request, self._device)
+        super().__init__(face_source(request, self._device))
         self._described = describe_model(request.model)
         self._tower: VisionTower | None = None
         self.identity = Identity(
@@ -96,20 +68,9 @@ class VisualExtractor:
         """Images of a forward pass: what the device has memory for."""
         return self._described.images_that_fit(self._device)
 
-    def path(self, source: Source) -> Path | None:
-        """Return the video, or the stored crops where the recipe takes those."""
-        return self._faces.path(source)
-
-    def open(self, source: Source) -> Blob:
-        """Read the file. Raises `ClipFailed`."""
-        path = self._faces.path(source)
-        if path is None:
-            raise ClipFailed("no path in the clip list")
-        return read_blob(source.clip_id, path)
-
     def load(self, blob: Blob) -> Loaded:
         """Find and cut out the clip's face. Raises `ClipEmpty` without one, `ClipFailed` if unreadable."""
-        clip = once(("faces", blob.clip_id, self._faces.settings), lambda: self._faces.find(blob))
+        clip = self._find(blob)
         n_crops = len(clip.crops)
         return Loaded(blob.clip_id, clip, size=n_crops, media_s=clip.media_s, n_frames=n_crops)
 
@@ -161,31 +122,6 @@ class VisualExtractor:
 
     def _to_pixels(self, crops: Rgb) -> torch.Tensor:
         return self._described.pixels(to_device(torch.from_numpy(crops), self._device))
-
-
-def face_source(request: ExtractorRequest, device: torch.device) -> FaceSource:
-    """Return where the crops come from. Raises `UsageError` where the recipe or faces cannot be had."""
-    if request.recipe not in RECIPE_FACES:
-        raise UsageError(f"recipe {request.recipe!r}: visual has {', '.join(RECIPE_FACES)}")
-    if request.faces == CROPS:
-        return StoredCrops(request.crops)
-    of_recipe = RECIPE_FACES[request.recipe]
-    faces = of_recipe if request.faces == "auto" else request.faces
-    if request.recipe != "default" and faces != of_recipe:
-        raise UsageError(
-            f"recipe {request.recipe}: its faces are {of_recipe}, got {faces!r}; use the default recipe"
-        )
-    if request.detect_every < 1 or (faces == "openface" and request.detect_every > 1):
-        raise UsageError(
-            f"--detect-every {request.detect_every}: expected 1 or more, and a detector; openface's "
-            f"crops are taken as they are"
-        )
-    if faces == "openface":
-        return OpenFaceCrops(request.images_per_second)
-    return VideoFaces(
-        build_detector(faces, str(device)), CROP_PX, request.images_per_second,
-        detect_every=request.detect_every,
-    )  # fmt: skip
 
 
 def _packed(pieces: Iterator[tuple[int, Rgb]], limit: int) -> Iterator[list[tuple[int, Rgb]]]:

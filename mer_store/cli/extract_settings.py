@@ -29,6 +29,7 @@ def extract_settings(context: click.Context, options: dict[str, Any]) -> "Extrac
     UsageError
         An option does not say which modality it means, or two contradict each other.
     """
+    from extractors.contract import CROPS
     from pipelines.extract import ExtractSettings
 
     modalities: tuple[str, ...] = options["modalities"]
@@ -51,7 +52,8 @@ def extract_settings(context: click.Context, options: dict[str, Any]) -> "Extrac
             own["adapter"] = None
         streams.append(_stream(modality, own, run))
         if own["store_crops"] and modality == "visual":
-            crops = {"model": f"crops:{own['store_crops']}", "layers": None, "frame_layers": None}
+            model = f"{CROPS}:{own['store_crops']}"
+            crops = {"model": model, "layers": None, "frame_layers": None}
             streams.append(_stream(modality, own | crops, run))
     first, *others = streams
     decoders = {"n_decoders": run["decoders"]} if run["decoders"] else {}
