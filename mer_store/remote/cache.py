@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mer_store.remote.address import Address
 from mer_store.remote.span_cache import SpanCache
+from mer_store.store.files_below import files_below
 from mer_store.store.layout import make_folder
 
 #: Bytes kept unless `MER_STORE_CACHE_BYTES` says otherwise. A quarter of it is for pieces of files.
@@ -54,13 +54,11 @@ class Cache:
         A file that is being read stays readable for who has it open. The one used last stays.
         """
         found = []
-        for folder, _, names in os.walk(self.folder / "files"):
-            for name in names:
-                path = Path(folder) / name
-                with suppress(OSError):
-                    status = path.stat()
-                    if stat.S_ISREG(status.st_mode):
-                        found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+        for _, entry in files_below(self.folder / "files"):
+            with suppress(OSError):
+                if entry.is_file(follow_symlinks=False):
+                    status, path = entry.stat(), Path(entry.path)
+                    found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
         n_bytes = sum(size for _, size, _ in found)
         for _, size, path in sorted(found)[:-1]:
             if n_bytes <= self.limit - self.limit // 4:

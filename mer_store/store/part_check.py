@@ -1,7 +1,7 @@
 """Checking one part against its commit record, down to the clips and layers that are hit."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from mer_store.layers import layer_from_name
 from mer_store.store.clip_checks import CLIP_CHECKS
 from mer_store.store.commit import GROUP_FILE
 from mer_store.store.file_look import Hook, Look, Wanted, look
+from mer_store.store.files_below import files_below
 from mer_store.store.finding import Finding, Scope
 from mer_store.store.layout import MAX_RECORD_BYTES, check_folder, read_small, reading
 from mer_store.store.metadata import member_metadata
@@ -27,8 +28,6 @@ __all__ = ["Finding", "PartCheck"]
 Looked = Look | bytes | str
 """Of a file: what one reading told, its text where it is small, or why it cannot be read."""
 
-TEXTS = ""
-"""In place of a path: all the ``zarr.json``."""
 MISSING = "missing"
 _STRANGE = "not in the commit record"
 
@@ -84,27 +83,15 @@ class PartCheck:
             return self._finding("", "the part's folder is missing, yet its record is there")
         return None
 
-    def jobs(self) -> dict[str, Callable[[], Looked | dict[str, Looked]]]:
-        """Return path -> what reads and checks that file, once; they may run side by side.
+    def jobs(self) -> list[Callable[[], dict[str, Looked]]]:
+        """Return what reads and checks every file once, some files each; they may run side by side."""
+        files = sorted(self._record.files)
+        texts = [path for path in files if path.endswith(GROUP_FILE)]  # small: in one go
+        groups = [*([path] for path in files if not path.endswith(GROUP_FILE)), texts]
+        return [partial(self._look, group) for group in groups]
 
-        Under `TEXTS` all small texts are read, one after the other.
-        """
-        jobs: dict[str, Callable[[], Looked | dict[str, Looked]]] = {}
-        texts: dict[str, Callable[[], Looked]] = {}
-        for path, facts in sorted(self._record.files.items()):
-            job = self._job(path, facts)
-            if path.endswith(GROUP_FILE):
-                texts[path] = job
-            else:
-                jobs[path] = job
-        jobs[TEXTS] = lambda: {path: job() for path, job in texts.items()}
-        return jobs
-
-    def findings(self, results: Mapping[str, Looked | dict[str, Looked]]) -> Iterator[Finding]:
-        """Yield what is wrong, given what became of each of the `jobs`."""
-        looked: dict[str, Looked] = {}
-        for path, result in results.items():
-            looked |= result if isinstance(result, dict) else {path: result}
+    def findings(self, looked: Mapping[str, Looked]) -> Iterator[Finding]:
+        """Yield what is wrong, given what became of all `jobs`, put together."""
         yield from self._unlisted()
         good: dict[str, Looked] = {}
         for path, facts in sorted(self._record.files.items()):
@@ -122,19 +109,20 @@ class PartCheck:
 
     # ---- reading -----------------------------------------------------------------------------------
 
-    def _job(self, path: str, facts: FileFacts) -> Callable[[], Looked]:
-        def run() -> Looked:
-            try:
-                with reading(self._part / path):
-                    if path.endswith(GROUP_FILE):
-                        return read_small(self._part, MAX_RECORD_BYTES, path)
-                    return look(self._part, path, facts.n_bytes, self._wanted(path), self._hook)
-            except FileNotFoundError:
-                return MISSING
-            except (OSError, StoreDamagedError) as error:
-                return str(error)
+    def _look(self, paths: Iterable[str]) -> dict[str, Looked]:
+        return {path: self._look_at(path) for path in paths}
 
-        return run
+    def _look_at(self, path: str) -> Looked:
+        try:
+            with reading(self._part / path):
+                if path.endswith(GROUP_FILE):
+                    return read_small(self._part, MAX_RECORD_BYTES, path)
+                n_bytes = self._record.files[path].n_bytes
+                return look(self._part, path, n_bytes, self._wanted(path), self._hook)
+        except FileNotFoundError:
+            return MISSING
+        except (OSError, StoreDamagedError) as error:
+            return str(error)
 
     def _wanted(self, path: str) -> Wanted | None:
         """Say what to find out about an array; None for a file that is no shard of ours."""
@@ -202,7 +190,7 @@ class PartCheck:
 
     def _strangers(self) -> Iterator[Finding]:
         """Report files and links that no record speaks of."""
-        for path in sorted(_files_below(str(self._part))):
+        for path in sorted(path for path, _ in files_below(self._part)):
             if path not in self._record.files:
                 yield self._finding(path, _STRANGE, scope="stray")
 
@@ -274,14 +262,3 @@ class PartCheck:
         lengths = {i.n_rows for other, i in arrays if other.startswith(prefix) and other != name}
         same = lengths == {int(offsets[-1])}
         return None if same else f"offsets end at {offsets[-1]}, columns at {lengths}"
-
-
-def _files_below(folder: str, inside: str = "") -> Iterator[str]:
-    """Yield the relative path of everything below a folder that is no folder itself."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = f"{inside}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files_below(entry.path, f"{path}/")
-            else:
-                yield path

@@ -4,11 +4,11 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store.feature_set import FeatureSet
+from mer_store.store.files_below import files_below
 from mer_store.store.finding import Finding
 from mer_store.store.layout import MAX_RECORD_BYTES, Folders, read_small, reading
 from mer_store.store.part_check import Looked, PartCheck
@@ -23,7 +23,7 @@ MAX_THREADS = 8
 #: Parts whose files are being read at once, so that small parts keep all threads busy.
 _PARTS_AHEAD = 8
 
-Files = dict[str, Future[Looked | dict[str, Looked]]]
+Files = list[Future[dict[str, Looked]]]
 
 
 def verify(
@@ -116,14 +116,17 @@ class _Checking:
             if missing := check.missing():
                 yield missing
                 continue
-            ahead.append((check, {p: self._pool.submit(job) for p, job in check.jobs().items()}))
+            ahead.append((check, [self._pool.submit(job) for job in check.jobs()]))
             if len(ahead) > _PARTS_AHEAD:
                 yield from self._settle(*ahead.popleft())
         while ahead:
             yield from self._settle(*ahead.popleft())
 
     def _settle(self, check: PartCheck, files: Files) -> Iterator[Finding]:
-        yield from check.findings({path: future.result() for path, future in files.items()})
+        looked: dict[str, Looked] = {}
+        for future in files:
+            looked |= future.result()
+        yield from check.findings(looked)
         self._brake.watch.add(0, 1)
 
     def _read(self, part_id: str) -> tuple[CommitRecord, bytes] | str | None:
@@ -170,15 +173,11 @@ def _extent(folder: FeatureSetFolder, only: Collection[str] | None) -> tuple[int
 
 def folder_bytes(path: Path) -> int:
     """Return the size of all files below a folder; 0 where there is none, or a link."""
-    return 0 if path.is_symlink() else _bytes_below(str(path))
+    return 0 if path.is_symlink() else sum(_size(entry) for _, entry in files_below(path))
 
 
-def _bytes_below(folder: str) -> int:
-    n_bytes = 0
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                n_bytes += _bytes_below(entry.path)
-            else:
-                n_bytes += entry.stat(follow_symlinks=False).st_size
-    return n_bytes
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except OSError:  # gone meanwhile
+        return 0

@@ -1,6 +1,5 @@
 """Arrays that are no regular shard of ours: read by zarr-python, after a look at what they ask for."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from mer_store.errors import MerStoreError, StoreDamagedError
 from mer_store.store.commit import GROUP_FILE, file_facts
+from mer_store.store.files_below import files_below
 from mer_store.store.foreign import MAX_CHUNK_BYTES, Foreign, RefusedError
 from mer_store.store.layout import MAX_SMALL_BYTES, read_small, reading
 from mer_store.store.metadata import unknown_pieces
@@ -76,12 +76,9 @@ class ZarrReader:
                 raise ChunkDamaged(str(error)) from error
             if found != facts:
                 raise ChunkDamaged(f"{where}: size or digest differs from the commit record")
-        for folder, folders, names in os.walk(self._part / self._name):
-            inside = Path(folder).relative_to(self._part)
-            links = [name for name in folders if (Path(folder) / name).is_symlink()]
-            for name in [*names, *links]:
-                if str(inside / name) not in self._files:
-                    raise ChunkDamaged(f"{self._part / inside / name}: not in the commit record")
+        for inside, _ in files_below(self._part / self._name):
+            if (path := f"{self._name}/{inside}") not in self._files:
+                raise ChunkDamaged(f"{self._part / path}: not in the commit record")
 
     def _metadata(self) -> Foreign:
         path = f"{self._name}/{GROUP_FILE}"
