@@ -73,7 +73,7 @@ class Bucket:
         data = self.tried(lambda: self.read(path, 0, limit + 1), path)
         if len(data) > limit:
             raise TransferError(f"{self.where(path)}: expected at most {limit} bytes; it has more")
-        return bytes(data)
+        return data
 
     def get_range(self, path: str, start: int, stop: int) -> bytes:
         """Return the bytes from `start` to before `stop`.
@@ -90,7 +90,7 @@ class Bucket:
                 data = data[start:stop]
             if len(data) != stop - start:
                 raise OSError(f"expected {stop - start} bytes from {start}, got {len(data)}")
-            return bytes(data)
+            return data
 
         return self.tried(fetch, path) if stop > start else b""
 
