@@ -11,7 +11,7 @@ from extractors.contract import (
 )
 from mer_store.errors import MerStoreError
 from pipelines.feed import one_line
-from pipelines.resident import note_answer, witness
+from pipelines.resident import discard, note_answer, witness
 from pipelines.unfit import UnansweredError, UnfitError
 
 
@@ -44,7 +44,8 @@ class GuardedModel:
         try:
             states = self._extractor(batch, self._want)
         except MerStoreError as error:  # weights that do not load
-            raise UnfitError.of(error) from error
+            discard(self._request)
+            raise UnfitError.of(error, self._request.stream_name) from error
         except Exception as error:  # noqa: BLE001 - any error of a model library; see check()
             self._error = self._error or error
             if len(batch) > 1:

@@ -55,13 +55,16 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
         if noted and work.note_path:
             note = Path(work.note_path)
             extractors = [stack.enter_context(Noted(one, note)) for one in extractors]
-        writers = [
-            [stack.enter_context(_writer(store, level)) for level in stream.levels]
-            for stream in work.streams
-        ]
+        writers: dict[int, list[PartWriter]] = {}  # by stream
         clock, count = Stopwatch(), _Count(work)
         for outcome in outcomes(extractors, work, clock):
             clock.lap()
+            # Not before: a model that does not load leaves no empty feature set.
+            if outcome.stream not in writers:
+                writers[outcome.stream] = [
+                    stack.enter_context(_writer(store, level))
+                    for level in work.streams[outcome.stream].levels
+                ]
             rows = [
                 writer.add(outcome.rows(writer.spec.level)) for writer in writers[outcome.stream]
             ]
@@ -74,7 +77,7 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
                 report(tally)
         clock.lap()
         part_ids = tuple(
-            writer.commit().part_id for some in writers for writer in some if writer.n_clips
+            writer.commit().part_id for _, some in sorted(writers.items()) for writer in some
         )
         committing = Tally(writing_s=clock.lap())
         count.total += committing
@@ -159,6 +162,8 @@ def _require_media(work: PartWork, extractors: list[Extractor]) -> None:
         if path is not None and path.exists():
             return
         missing = missing or path
+    if missing is None:  # transcripts alone: what needs media was left out
+        return
     raise MerStoreError(
         f"{missing}: not here, nor are the other clips of this part, yet the run was planned with them: "
         f"mount the media under the same path on every host, or plug the disk in again"

@@ -1,6 +1,6 @@
-"""What is left to do of a part whose worker died or went away."""
+"""What is left to do of a part: its worker died or went away, or a modality is left out."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from pipelines.work import PartWork
@@ -25,6 +25,14 @@ def rest(work: PartWork, left: Sequence[tuple[str, tuple[int, ...]]]) -> list[Pa
         )
         for numbers, clip_ids in lacking.items()
     ]
+
+
+def without(work: PartWork, names: Collection[str]) -> PartWork:
+    """Return a part without the modalities of those names; one of rejected clips alone as it is."""
+    if not work.sources:
+        return work
+    streams = tuple(stream for stream in work.streams if stream.request.stream_name not in names)
+    return replace(work, streams=streams)
 
 
 def split(

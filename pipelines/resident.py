@@ -37,6 +37,12 @@ def witness(request: ExtractorRequest) -> tuple[Loaded, Want] | None:
     return _witnesses.get(request)
 
 
+def discard(request: ExtractorRequest) -> None:
+    """Let go of an extractor whose model does not load: mended, it is another model."""
+    with _lock:
+        _held.pop(request, None)
+
+
 def let_go() -> None:
     """Let all extractors go."""
     with _lock:

@@ -12,7 +12,7 @@ from mer_store.errors import MerStoreError
 from pipelines.in_hand import read_in_hand
 from pipelines.interrupt import StopFile
 from pipelines.progress import Progress
-from pipelines.remainder import rest, split
+from pipelines.remainder import rest, split, without
 from pipelines.unfit import UnansweredError, UnfitError
 from pipelines.work import PartReport, PartWork, Tally
 
@@ -52,6 +52,10 @@ class RunReport:
     examples: list[tuple[str, str]] = field(default_factory=list)
     n_lost: int = 0
     """Parts whose worker died; each was made again."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Modalities whose model did not load, with the reason: nothing was recorded of them."""
+    n_left_out: Counter[str] = field(default_factory=Counter)
+    """Clips that lack them, by modality."""
     stopped: bool = False
     elapsed_s: float = 0.0
 
@@ -70,14 +74,14 @@ def run_parts(
     """Make `parts`, one in flight per worker, until done or asked to stop.
 
     A part whose worker dies is tried again, then split in two, so that the clip that kills its worker is
-    found, recorded as failed, and blamed alone.
+    found, recorded as failed, and blamed alone. Where one modality's model does not load, the others go on.
 
     Raises
     ------
     MerStoreError
-        Work turned out to be impossible (a full disk, a model that does not load), or workers keep dying.
+        Work turned out to be impossible (a full disk, the only model does not load), or workers keep dying.
     """
-    run = _Run(crew, stop, deque(parts))
+    run = _Run(crew, stop, deque(parts), progress.say)
     try:
         while run.goes_on():
             run.submit()
@@ -103,12 +107,15 @@ class _Run:
     crew: Crew
     stop: StopFile
     queue: deque[PartWork]
+    say: Callable[[str], None]
     flying: dict[Future[PartReport], PartWork] = field(default_factory=dict)
     report: RunReport = field(default_factory=RunReport)
     losses: int = 0
     """Parts lost since one was committed."""
     room: int = 0
     """Workers there are."""
+    sent_away: set[str] = field(default_factory=set)
+    """Addresses of workers that could not do the work."""
     _n_submitted: int = 0
 
     def goes_on(self) -> bool:
@@ -121,12 +128,23 @@ class _Run:
     def submit(self) -> None:
         """Give every idle worker a part."""
         while self.queue and not self.stop.asked and len(self.flying) < self.room:
+            work = self._wanted(self.queue.popleft())
+            if not work.streams:
+                continue
             self._n_submitted += 1
             note_path = self.stop.path.absolute().with_name(
                 f"{self.stop.path.name}-{self._n_submitted}"
             )
-            work = replace(self.queue.popleft(), note_path=str(note_path))
+            work = replace(work, note_path=str(note_path))
             self.flying[self.crew.executor.submit(self.crew.make_part, work)] = work
+
+    def _wanted(self, work: PartWork) -> PartWork:
+        """Return `work` without the modalities that are left out, and count its clips for them."""
+        less = without(work, self.report.left_out)
+        for stream in work.streams:
+            if stream not in less.streams:
+                self.report.n_left_out[stream.request.stream_name] += work.n_clips
+        return less
 
     def wait(self) -> set[Future[PartReport]]:
         """Wait a moment for parts to be done."""
@@ -147,13 +165,29 @@ class _Run:
         if isinstance(error, UnansweredError):
             self._put_off(work, error)
             return
-        if isinstance(error, UnfitError) and self.crew.dismiss(error):
-            self.queue.appendleft(work)
+        if isinstance(error, UnfitError):
+            self._do_otherwise(work, error)
             return
         n_deaths = self.crew.lost(error)
         if not n_deaths:
             raise error
         self._lose(work, n_deaths, in_hand, error)
+
+    def _do_otherwise(self, work: PartWork, error: UnfitError) -> None:
+        """Leave a part to another worker; where there is none, leave the modality out that does not load."""
+        optional = bool(error.stream) and len(work.requests) > 1
+        others = bool(error.worker) and self.room > 1
+        if error.worker in self.sent_away:
+            pass  # it had another part in hand
+        elif (others or not optional) and self.crew.dismiss(error):
+            self.sent_away.add(error.worker)
+            self.room -= 1
+        elif not optional:
+            raise error
+        elif error.stream not in self.report.left_out:
+            self.report.left_out[error.stream] = str(error)
+            self.say(f"{error.stream}: its model does not load; going on without it")
+        self.queue.appendleft(work)
 
     def _put_off(self, work: PartWork, error: UnansweredError) -> None:
         """Put a part last whose clips all broke the model: once it has answered others, they are to blame."""

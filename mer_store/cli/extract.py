@@ -189,7 +189,7 @@ def extract(
     summarise(extraction, report, as_json=as_json)
     if report.stopped:
         return EXIT_INTERRUPTED
-    failed = report.tally.n_failed or extraction.plan.n_failed_before
+    failed = report.tally.n_failed or extraction.plan.n_failed_before or report.left_out
     return (
         1 if failed or clip_list.problems else 0
     )  # rows without a usable clip id have no ledger row

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mer_store.cli.status import bytes_in_words
+from mer_store.errors import shown
 from mer_store.layers import describe_layers
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ def summarise(extraction: "Extraction", report: "RunReport", *, as_json: bool) -
         before = {"n_failed_before": extraction.plan.n_failed_before}
         facts = {**asdict(tally), **run, **before, "reasons": dict(report.reasons)}
         facts["bottleneck"] = asdict(bottleneck) if bottleneck else None
+        facts["left_out"] = {
+            name: {"reason": reason, "n_clips": report.n_left_out[name]}
+            for name, reason in report.left_out.items()
+        }
         click.echo(json.dumps(facts))
     click.echo(
         f"{tally.n_ok} stored, {tally.n_empty} empty, {tally.n_failed} failed in {report.elapsed_s:.1f} s",
@@ -72,6 +77,12 @@ def summarise(extraction: "Extraction", report: "RunReport", *, as_json: bool) -
         click.echo(f"  {number} x {reason}", err=True)
     for clip_id, reason in report.examples[:5]:
         click.echo(f"  e.g. {clip_id}: {reason}", err=True)
+    for name, reason in report.left_out.items():
+        click.echo(
+            f"{name} is missing for {report.n_left_out[name]} clips, none of them recorded: {shown(reason)}; "
+            f"mend that and run the same command again",
+            err=True,
+        )
     if report.n_lost:
         click.echo(f"{report.n_lost} times a worker died, and its part was made again", err=True)
     if bottleneck:

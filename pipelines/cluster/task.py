@@ -45,7 +45,7 @@ def make_part_on_worker(topic: str, version: str, work: PartWork) -> PartReport:
         return make_part(work, report, noted=True)
     except UnfitError as error:
         text = f"worker {name_of(worker)} on {socket.gethostname()}: {error}"
-        raise type(error)(text, error.exit_code, worker.address) from error
+        raise type(error)(text, error.exit_code, worker.address, error.stream) from error
     except MerStoreError as error:
         raise type(error)(f"worker on {socket.gethostname()}: {error}") from error
     finally:
