@@ -36,7 +36,7 @@ from extractors.models.blocks import pad_frames
 from extractors.models.copies import to_device
 from extractors.models.devices import arithmetic, pick_device, pick_dtype
 from extractors.models.half import hold_products
-from extractors.models.memory import Halving, weights_must_fit
+from extractors.models.memory import Halving, padded_size, weights_must_fit
 from extractors.models.saved_adapter import load_adapter
 from extractors.models.speech import RATE_HZ, open_model
 from mer_store.errors import UsageError
@@ -225,7 +225,7 @@ class AdaptedExtractor:
         if self._in_blocks and clips:
             _ = self._blocks  # loaded here: weights that do not fit are no clip's fault
         return self._halving(
-            clips, _padded_size, lambda some: self._adapt(some, want), self._too_large
+            clips, padded_size, lambda some: self._adapt(some, want), self._too_large
         )
 
     def _adapt(self, clips: Sequence[Floats], want: Want) -> list[States | ClipProblem]:
@@ -245,10 +245,6 @@ class AdaptedExtractor:
         pooled_layers = {layer: pool(layers[layer], real) for layer in want.utterance}
         lengths = [len(clip) for clip in clips]
         return split_batch(pooled_layers, {n: layers[n] for n in want.frame}, lengths, want)
-
-
-def _padded_size(clips: Sequence[Floats]) -> int:
-    return len(clips) * max(map(len, clips))
 
 
 def _refuse_others(request: ExtractorRequest, base: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ from extractors.contract import (
 from extractors.media.audio import AUDIO_RULE, decode_audio
 from extractors.media.blob import read_blob
 from extractors.models.devices import pick_device, pick_dtype
-from extractors.models.memory import Halving, units_that_fit, weights_must_fit
+from extractors.models.memory import Halving, padded_size, units_that_fit, weights_must_fit
 from extractors.models.speech import RATE_HZ, open_model
 from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers
@@ -210,7 +210,7 @@ class AudioExtractor:
         states = self._states  # loaded here: weights that do not fit are no clip's fault
         return self._halving(
             waveforms,
-            _padded_size,
+            padded_size,
             lambda piece: compute_rows(states, piece, self._parts, want),
             self._too_large,
         )
@@ -219,10 +219,6 @@ class AudioExtractor:
         return ClipFailed(
             f"no memory on {self._device} for {len(waveform) / RATE_HZ:.1f} s of audio"
         )
-
-
-def _padded_size(waveforms: Sequence[Floats]) -> int:
-    return len(waveforms) * max(map(len, waveforms))
 
 
 def _outcome(pieces: Sequence[Rows | ClipProblem], want: Want) -> States | ClipProblem:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from extractors.audio.front import WindowedFront
-from extractors.audio.padding import Padding
 from extractors.contract import Floats
 from extractors.models.blocks import final_layer, first_states, run_blocks
 from extractors.models.copies import host_zeros, to_device
 from extractors.models.devices import arithmetic
 from extractors.models.half import hold_products
+from extractors.models.padding import Padding
 from extractors.models.speech import RATE_HZ, SpeechModel
 
 #: Samples of a batch that the convolutions see at once: bounds memory, changes nothing else.

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from extractors.audio.model import HiddenStates
-from extractors.audio.padding import Padding
 from extractors.contract import ClipProblem, Floats, States, Want
 from extractors.models.copies import HostCopies
+from extractors.models.padding import Padding, real_frames, sum_frames
 from mer_store.layers import Layer
 
 
@@ -78,19 +78,6 @@ def sum_parts(
                 totals[layer] = totals[layer] + values if layer in totals else values.float()
             if part == layers[-1]:
                 yield layer, totals.pop(layer), padding
-
-
-def sum_frames(values: Tensor, padding: Padding) -> Tensor:
-    """Return the sum over the real frames of each waveform, [B, D]."""
-    if padding.real is not None:
-        values = values.masked_fill(~padding.real[..., None], 0)
-    return values.sum(1)
-
-
-def real_frames(values: Tensor, padding: Padding) -> Tensor:
-    """Return the real frames of all waveforms, one after the other, [sum of T, D]."""
-    flat = values.flatten(0, 1)
-    return flat if padding.places is None else flat.index_select(0, padding.places)
 
 
 def join_rows(pieces: Sequence[Rows], want: Want) -> States:

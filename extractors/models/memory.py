@@ -1,7 +1,7 @@
 """A device's memory: how much of a batch it takes, and what is done when it takes less."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -42,6 +42,11 @@ def units_that_fit(device: torch.device, bytes_per_unit: float, enough: int) -> 
     if device.type == "cpu":
         return enough
     return max(1, min(enough, int(SHARE * free_bytes(device) / bytes_per_unit)))
+
+
+def padded_size(items: Sequence[Sized]) -> int:
+    """Return the size of a batch whose items are all padded to the longest."""
+    return len(items) * max(map(len, items))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -23,7 +23,8 @@ from extractors.contract import (
 from extractors.media.blob import text_blob
 from extractors.models.copies import HostCopies, to_device
 from extractors.models.devices import pick_device, pick_dtype
-from extractors.models.memory import Halving, units_that_fit, weights_must_fit
+from extractors.models.memory import Halving, padded_size, units_that_fit, weights_must_fit
+from extractors.models.padding import Padding, real_frames, sum_frames
 from extractors.text.hidden_states import LanguageModel
 from extractors.text.model import open_model
 from extractors.text.tokenizer import Tokens
@@ -153,7 +154,7 @@ class TextExtractor:
             It has more tokens than the model takes: it is not cut.
         """
         tokens = self._text_model.tokenizer((blob.data or b"").decode())
-        n_tokens, most = len(tokens.ids), self._text_model.max_tokens
+        n_tokens, most = len(tokens), self._text_model.max_tokens
         if not tokens.real.any():
             raise ClipEmpty("empty transcript: it has no token")
         if most is not None and n_tokens > most:
@@ -169,17 +170,16 @@ class TextExtractor:
         model = self._model  # weights that do not fit are no clip's fault
         texts: list[Tokens] = [loaded.payload for loaded in batch]
         return self._halving(
-            texts, _padded_size, lambda piece: self._run(model, piece, want), self._too_large
+            texts, padded_size, lambda piece: self._run(model, piece, want), self._too_large
         )
 
     def _too_large(self, tokens: Tokens) -> ClipFailed:
-        return ClipFailed(f"no memory on {self._device} for {len(tokens.ids)} tokens")
+        return ClipFailed(f"no memory on {self._device} for {len(tokens)} tokens")
 
     def _run(self, model: LanguageModel, texts: Sequence[Tokens], want: Want) -> list[States]:
         ids, real = _padded(texts, self._text_model.tokenizer.pad_id)
-        n_tokens = torch.tensor([len(tokens.ids) for tokens in texts])
-        places = to_device(real.flatten().nonzero().squeeze(1), self._device)
-        rows = to_device(real, self._device)
+        n_tokens = torch.tensor([len(tokens) for tokens in texts])
+        padding = Padding.around(real, self._device)
         states = model(
             to_device(ids, self._device),
             to_device(n_tokens, self._device),
@@ -187,21 +187,22 @@ class TextExtractor:
         )
         copies = HostCopies()
         frame = {
-            layer: copies.take(self._layer(states, layer).flatten(0, 1).index_select(0, places))
+            layer: copies.take(real_frames(self._layer(states, layer), padding))
             for layer in want.frame
         }
-        utterance = {
-            layer: copies.take(_means(self._layer(states, layer), rows)) for layer in want.utterance
+        sums = {
+            layer: copies.take(sum_frames(self._layer(states, layer), padding))
+            for layer in want.utterance
         }
         copies.wait()
-        ends = real.sum(1).cumsum(0)[:-1].tolist()
+        ends = np.cumsum(padding.lengths)[:-1]
         per_clip = {layer: np.split(values.numpy(), ends) for layer, values in frame.items()}
         return [
             States(
-                utterance={layer: values[i].numpy().copy() for layer, values in utterance.items()},
+                utterance={layer: (total[i] / n_rows).numpy() for layer, total in sums.items()},
                 frame={layer: values[i].copy() for layer, values in per_clip.items()},
             )
-            for i in range(len(texts))
+            for i, n_rows in enumerate(padding.lengths)
         ]
 
     def _needed(self, wanted: Iterable[Layer]) -> set[int]:
@@ -227,20 +228,10 @@ class TextExtractor:
 
 def _padded(texts: Sequence[Tokens], pad_id: int) -> tuple[Tensor, Tensor]:
     """Return ids [B, T], filled up on the right, and which of them are tokens of the text."""
-    longest = max(len(tokens.ids) for tokens in texts)
+    longest = max(map(len, texts))
     ids = torch.full((len(texts), longest), pad_id)
     real = torch.zeros((len(texts), longest), dtype=torch.bool)
     for row, tokens in enumerate(texts):
-        ids[row, : len(tokens.ids)] = torch.from_numpy(tokens.ids)
-        real[row, : len(tokens.ids)] = torch.from_numpy(tokens.real)
+        ids[row, : len(tokens)] = torch.from_numpy(tokens.ids)
+        real[row, : len(tokens)] = torch.from_numpy(tokens.real)
     return ids, real
-
-
-def _means(state: Tensor, real: Tensor) -> Tensor:
-    """Return the mean over each clip's rows, [B, D]."""
-    total = state.masked_fill(~real[..., None], 0).sum(1)
-    return total / real.sum(1, keepdim=True)
-
-
-def _padded_size(texts: Sequence[Tokens]) -> int:
-    return len(texts) * max(len(tokens.ids) for tokens in texts)

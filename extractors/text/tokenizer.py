@@ -38,6 +38,10 @@ class Tokens:
     real: NDArray[np.bool_]
     """[T], False at the special tokens that the tokenizer put around the text."""
 
+    def __len__(self) -> int:
+        """Count them, special ones too."""
+        return len(self.ids)
+
 
 class Tokenizer(Protocol):
     """Text to `Tokens`; called from several threads."""
