@@ -26,7 +26,7 @@ SCRIPTS = {
     "text_model.py": (),
     "baseline_audio.py": (),
     "visual.py": ("--full", "--clips", "12"),
-    "loading.py": (),
+    "loading.py": ("--clips", "115595", "--rounds", "9"),
     "dataloader.py": ("--clips", "1024", "--rounds", "9"),
     "verify.py": ("--megabytes", "1000"),
     "sharing.py": ("--gb", "2", "--rounds", "5"),

@@ -82,6 +82,6 @@ def model_jobs(folder: Path, crops: Rgb, device_name: str) -> dict[str, Job]:
         for part in pixels.split(n_images):
             tower(part, (EMBED,))
 
-    limit = described.images_that_fit(device)
+    limit = min(described.images_that_fit(device), len(pixels))
     run(limit)  # a GPU chooses its kernels
     return {ALONE: lambda: run(1), f"{limit} images a forward pass": lambda: run(limit)}
