@@ -1,6 +1,6 @@
 """Which stage held a run up, and what to change."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.work import Tally
 
@@ -9,6 +9,9 @@ ADVICE = {
     "the model": "a GPU, or more of them: --workers, --scheduler or --cluster slurm",
     "writing": "the store on a faster disk, fewer layers, or larger --part-clips",
 }
+#: What modalities do in each stage.
+DOING = dict(zip(ADVICE, ("decoding", "computing", "writing"), strict=True))
+READING = "reading"
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,10 @@ class Bottleneck:
     share: float
     """Of the time the workers spent on parts."""
     shares: dict[str, float]
+    modality: str | None = None
+    """Of several, the one that took most of that stage; None where reading the files did."""
+    by_modality: dict[str, float] = field(default_factory=dict)
+    """The stage's share, split: each modality's and ``reading``, the largest first."""
 
     @property
     def text(self) -> str:
@@ -26,8 +33,14 @@ class Bottleneck:
         others = ", ".join(
             f"{stage} {share:.0%}" for stage, share in self.shares.items() if stage != self.stage
         )
+        split = ", ".join(
+            f"{name if name == READING else f'{DOING[self.stage]} {name}'} {share:.0%}"
+            for name, share in self.by_modality.items()
+            if round(share, 2)
+        )
+        split = f": {split}" if split else ""
         return (
-            f"bottleneck: {self.stage}, {self.share:.0%} of the workers' time ({others}); "
+            f"bottleneck: {self.stage}, {self.share:.0%} of the workers' time{split} ({others}); "
             f"faster with {ADVICE[self.stage]}"
         )
 
@@ -43,4 +56,6 @@ def find_bottleneck(tally: Tally) -> Bottleneck | None:
         return None
     shares = {stage: time_s / whole_s for stage, time_s in times_s.items()}
     stage = max(shares, key=lambda name: shares[name])
-    return Bottleneck(stage, shares[stage], shares)
+    parts = tally.parts_of(DOING[stage])
+    by_modality = {name or READING: part * shares[stage] for name, part in parts.items()}
+    return Bottleneck(stage, shares[stage], shares, next(iter(parts), None) or None, by_modality)

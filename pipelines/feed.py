@@ -1,5 +1,6 @@
 """The feed: reading and decoding in threads, a bounded way ahead of the model."""
 
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class Fetched:
     origin: Origin | None
     """None where not even the bytes could be read."""
     loaded: Loaded | ClipProblem
+    reading_s: float = 0.0
+    decoding_s: float = 0.0
 
 
 def fetch_all(extractors: Sequence[Extractor], source: Source) -> tuple[Fetched, ...]:
@@ -33,10 +36,13 @@ def fetch_all(extractors: Sequence[Extractor], source: Source) -> tuple[Fetched,
 def fetch(extractor: Extractor, source: Source) -> Fetched:
     """Read and decode one clip. Whatever a decoder raises is that clip's outcome, never the run's end."""
     origin = None
+    began_s = time.perf_counter()
     try:
         blob = extractor.open(source)
         origin = blob.origin
-        return Fetched(source, origin, extractor.load(blob))
+        read_s = time.perf_counter()
+        loaded = extractor.load(blob)
+        return Fetched(source, origin, loaded, read_s - began_s, time.perf_counter() - read_s)
     except ClipProblem as problem:
         return Fetched(source, origin, problem)
     except Exception as error:  # noqa: BLE001 - media are hostile input; the other clips go on

@@ -58,12 +58,13 @@ class Outcome:
 
 
 class Stopwatch:
-    """Splits a worker's time into waiting, computing and the rest."""
+    """Splits a worker's time into waiting, computing and writing, and says what was each modality's."""
 
-    def __init__(self) -> None:
+    def __init__(self, work: PartWork) -> None:
         self._last = time.perf_counter()
-        self.waiting_s = 0.0
-        self.computing_s = 0.0
+        self._names = [stream.request.stream_name for stream in work.streams]
+        self._several = max(len(work.streams), len(work.requests)) > 1
+        self._gathered = Tally()
 
     def lap(self) -> float:
         """Return the seconds since the last lap."""
@@ -71,10 +72,33 @@ class Stopwatch:
         elapsed, self._last = now - self._last, now
         return elapsed
 
+    def waited(self, window: Sequence[Sequence[Fetched]]) -> None:
+        """Count the time since the last lap as waiting for `window`, and what threads did for it."""
+        self._gathered += Tally(waiting_s=self.lap())
+        for number, column in enumerate(zip(*window, strict=True)):
+            self._say("decoding", number, sum(item.decoding_s for item in column))
+            self._say("decoding", None, sum(item.reading_s for item in column))
+
+    def computed(self, stream: int) -> None:
+        """Count the time since the last lap as that stream's model's."""
+        elapsed_s = self.lap()
+        self._gathered += Tally(computing_s=elapsed_s)
+        self._say("computing", stream, elapsed_s)
+
+    def wrote(self, stream: int) -> None:
+        """Count the time since the last lap as the writing of that stream's rows."""
+        elapsed_s = self.lap()
+        self._gathered += Tally(writing_s=elapsed_s)
+        self._say("writing", stream, elapsed_s)
+
+    def _say(self, stage: str, stream: int | None, seconds: float) -> None:
+        if self._several:
+            words = stage if stream is None else f"{stage} {self._names[stream]}"
+            self._gathered += Tally(by_modality={words: seconds})
+
     def take(self) -> Tally:
         """Return and reset what was gathered."""
-        tally = Tally(waiting_s=self.waiting_s, computing_s=self.computing_s)
-        self.waiting_s = self.computing_s = 0.0
+        tally, self._gathered = self._gathered, Tally()
         return tally
 
 
@@ -111,7 +135,7 @@ def outcomes(
     with closing(fetched):  # else its threads live on where an error holds on to this frame
         clock.lap()
         for window in windows(fetched, limits, WINDOW_BATCHES):
-            clock.waiting_s += clock.lap()
+            clock.waited(window)
             for number, column in enumerate(zip(*window, strict=True)):
                 yield from _problems(number, column)
                 by_id = {item.source.clip_id: item for item in column}
@@ -123,7 +147,7 @@ def outcomes(
                             break
                         clock.lap()  # waiting for a turn is nobody's time: another computes
                         states = models[number](batch)
-                        clock.computing_s += clock.lap()
+                        clock.computed(number)
                     for loaded, state in zip(batch, states, strict=True):
                         origin = by_id[loaded.clip_id].origin
                         yield Outcome(loaded.clip_id, number, origin, state, loaded.media_s)

@@ -21,6 +21,10 @@ class Pace:
     """Share of the time in which the model waits for input."""
     computing: float = 0.0
     writing: float = 0.0
+    modality: str = ""
+    """Of several, the one that takes most of the largest of these shares."""
+    modality_share: float = 0.0
+    """How much of it."""
 
 
 class Pacer:
@@ -43,12 +47,21 @@ class Pacer:
         done = self.total - then
         busy_s = done.waiting_s + done.computing_s + done.writing_s
         whole_s = max(span_s, busy_s)  # a long batch is reported when it is over
+        times_s = {
+            "decoding": done.waiting_s,
+            "computing": done.computing_s,
+            "writing": done.writing_s,
+        }
+        stage = max(times_s, key=lambda name: times_s[name])
+        modality, part = next(iter(done.parts_of(stage).items()), ("", 0.0))
         return Pace(
             clips_per_s=done.n_clips / span_s,
             media_per_s=done.media_s / span_s,
             waiting=done.waiting_s / whole_s,
             computing=done.computing_s / whole_s,
             writing=done.writing_s / whole_s,
+            modality=modality,
+            modality_share=part * times_s[stage] / whole_s if modality else 0.0,
         )
 
     def _keep(self, now_s: float) -> None:

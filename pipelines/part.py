@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 from extractors.contract import Extractor, Identity
@@ -56,7 +55,7 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
             note = Path(work.note_path)
             extractors = [stack.enter_context(Noted(one, note)) for one in extractors]
         writers: dict[int, list[PartWriter]] = {}  # by stream
-        clock, count = Stopwatch(), _Count(work)
+        clock, count = Stopwatch(work), _Count(work)
         for outcome in outcomes(extractors, work, clock):
             clock.lap()
             # Not before: a model that does not load leaves no empty feature set.
@@ -68,22 +67,22 @@ def make_part(work: PartWork, report: Report | None = None, *, noted: bool = Fal
             rows = [
                 writer.add(outcome.rows(writer.spec.level)) for writer in writers[outcome.stream]
             ]
-            writing_s = clock.lap()
+            clock.wrote(outcome.stream)
             worst = max(rows, key=lambda row: STATUSES.index(row.status))
-            tally = count.add(outcome, worst.status, worst.reason)
-            tally += replace(clock.take(), writing_s=writing_s)
+            tally = count.add(outcome, worst.status, worst.reason) + clock.take()
             count.total += tally
             if report:
                 report(tally)
         clock.lap()
-        part_ids = tuple(
-            writer.commit().part_id for _, some in sorted(writers.items()) for writer in some
-        )
-        committing = Tally(writing_s=clock.lap())
+        part_ids: list[str] = []
+        for stream, some in sorted(writers.items()):
+            part_ids += [writer.commit().part_id for writer in some]
+            clock.wrote(stream)
+        committing = clock.take()
         count.total += committing
         if report:
             report(committing)
-    return count.report(part_ids)
+    return count.report(tuple(part_ids))
 
 
 class _Count:

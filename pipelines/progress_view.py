@@ -191,7 +191,7 @@ class JsonView:
             media_per_s=round(shown.media_per_s, 3),
             left_s=None if left_s is None else round(left_s, 1),
             workers=[
-                {"name": name, **{key: round(value, 3) for key, value in asdict(pace).items()}}
+                {"name": name, **{key: _rounded(value) for key, value in asdict(pace).items()}}
                 for name, pace in shown.workers.items()
             ],
         )
@@ -208,6 +208,10 @@ class JsonView:
     def _write(self, **facts: object) -> None:
         self._stream.write(json.dumps(facts) + "\n")
         self._stream.flush()
+
+
+def _rounded(value: float | str) -> float | str:
+    return value if isinstance(value, str) else round(value, 3)
 
 
 class NoView:

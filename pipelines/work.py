@@ -80,6 +80,9 @@ class Tally:
     """Time the model waited for decoded input."""
     computing_s: float = 0.0
     writing_s: float = 0.0
+    by_modality: Mapping[str, float] = field(default_factory=dict)
+    """In a pass over several, what each took, in seconds: ``decoding visual``, ``computing visual``,
+    ``writing visual``; ``decoding`` alone is reading. Threads decode: the model waits for a part of that."""
 
     @property
     def n_clips(self) -> int:
@@ -88,11 +91,34 @@ class Tally:
 
     def __add__(self, other: "Tally") -> "Tally":
         """Add field by field."""
-        return Tally(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Tally)))
+        return self._with(other, 1)
 
     def __sub__(self, other: "Tally") -> "Tally":
         """Subtract field by field."""
-        return Tally(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(Tally)))
+        return self._with(other, -1)
+
+    def _with(self, other: "Tally", sign: int) -> "Tally":
+        numbers = {name: getattr(self, name) + sign * getattr(other, name) for name in NUMBERS}
+        seconds = dict(self.by_modality)
+        for name, some_s in other.by_modality.items():
+            seconds[name] = seconds.get(name, 0.0) + sign * some_s
+        return Tally(**numbers, by_modality=seconds)
+
+    def parts_of(self, stage: str) -> dict[str, float]:
+        """Return each modality's part of ``decoding``, ``computing`` or ``writing``, the largest first.
+
+        They add up to 1; empty where there is one modality. Reading has the name ''.
+        """
+        seconds = {
+            words.partition(" ")[2]: some_s
+            for words, some_s in self.by_modality.items()
+            if words.partition(" ")[0] == stage and some_s > 0
+        }
+        ordered = sorted(seconds, key=lambda name: -seconds[name])
+        return {name: seconds[name] / sum(seconds.values()) for name in ordered}
+
+
+NUMBERS = tuple(item.name for item in fields(Tally) if item.name != "by_modality")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,12 @@ def worker_line(name: str, pace: Pace, names: Iterable[str] = ()) -> str:
 
 def worker_words(pace: Pace) -> str:
     """Say what a worker's time goes on; what is missing from 100 % is spent without work."""
-    return f"waits {pace.waiting:.0%}, computes {pace.computing:.0%}, writes {pace.writing:.0%}"
+    shares = {"waits": pace.waiting, "computes": pace.computing, "writes": pace.writing}
+    most = max(shares, key=lambda verb: shares[verb])
+    binds = f" ({pace.modality} {pace.modality_share:.0%})" if pace.modality else ""
+    return ", ".join(
+        f"{verb} {share:.0%}{binds if verb == most else ''}" for verb, share in shares.items()
+    )
 
 
 def of_all(workers: Mapping[str, Pace], more: str = "") -> str:

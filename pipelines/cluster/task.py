@@ -12,7 +12,7 @@ from mer_store import __version__
 from mer_store.errors import MerStoreError
 from pipelines.part import make_part
 from pipelines.unfit import UnfitError
-from pipelines.work import PartReport, PartWork, Tally
+from pipelines.work import NUMBERS, PartReport, PartWork, Tally
 
 REPORT_EVERY_S = 0.5
 
@@ -67,8 +67,9 @@ def name_of(worker: Worker) -> str:
 
 def as_event(tally: Tally, address: str, name: str) -> dict[str, Any]:
     """Return `tally` as plain numbers, and who it is from: dask refuses NumPy's."""
-    numbers = {item.name: _plain(getattr(tally, item.name)) for item in fields(Tally)}
-    return {"worker": address, "name": name, **numbers}
+    numbers = {item: _plain(getattr(tally, item)) for item in NUMBERS}
+    seconds = {words: _plain(some_s) for words, some_s in tally.by_modality.items()}
+    return {"worker": address, "name": name, **numbers, "by_modality": seconds}
 
 
 def _plain(number: float) -> float:

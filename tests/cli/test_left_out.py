@@ -23,6 +23,9 @@ def test_what_is_missing_is_said_and_the_same_command_makes_it(four_clips):
     assert "audio is missing for 3 clips, none of them recorded" in run.stderr
     assert "run the same command again" in run.stderr
 
+    assert facts["bottleneck"]["modality"] in ("text", None)
+    assert set(facts["bottleneck"]["by_modality"]) <= {"text", "reading"}
+
     assert json.loads(shell(line, code=1).stdout)["part_ids"] == [], "still damaged"
     weights.write_bytes(whole)
     facts = json.loads(shell(line).stdout)

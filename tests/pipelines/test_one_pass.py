@@ -1,5 +1,7 @@
 """Several modalities in one pass: the same rows as one by one, media read once, failures kept apart."""
 
+import json
+
 import numpy as np
 import pytest
 from fake_extractor import FakeExtractor
@@ -8,6 +10,7 @@ from extractors import table
 from extractors.contract import ClipFailed, ExtractorRequest
 from extractors.media import blob
 from pipelines import resident
+from pipelines.cluster.task import as_event, from_event
 from pipelines.extract import Stream
 
 TEXTS = {"a": "one two", "b": "three", "c": "four five six", "d": "seven"}
@@ -74,6 +77,19 @@ def test_one_modalitys_failure_is_not_the_others(both, monkeypatch):
     assert list(report.reasons) == ["visual: not for this modality"]
     assert sorted(both.store.features("audio").clip_ids) == sorted(TEXTS)
     assert sorted(both.store.features("visual").clip_ids) == ["a", "c", "d"]
+
+
+def test_time_is_split_by_modality_where_there_are_several(both):
+    tally = one_pass(both, part_clips=3).run().tally
+    for stage, seconds in (("computing", tally.computing_s), ("writing", tally.writing_s)):
+        split = {name: tally.by_modality[f"{stage} {name}"] for name in ("audio", "visual")}
+        assert all(split.values())
+        assert sum(split.values()) == pytest.approx(seconds)
+        assert set(tally.parts_of(stage)) == {"audio", "visual"}
+    assert set(tally.parts_of("decoding")) == {"audio", "visual", ""}
+    event = as_event(tally, "tcp://10.0.0.1:1234", "node1")
+    assert from_event(json.loads(json.dumps(event))) == tally, "workers send it as plain numbers"
+    assert both.extract(layers="1").tally.by_modality == {}
 
 
 def test_a_file_is_read_once_for_all_modalities(tmp_path, monkeypatch):

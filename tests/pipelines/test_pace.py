@@ -57,6 +57,62 @@ def test_the_bottleneck_is_the_stage_that_takes_most(times_s, stage, advice):
     assert advice in found.text
 
 
+SECONDS = {
+    "decoding": 1.0, "decoding visual": 6.0, "decoding audio": 3.0,
+    "computing audio": 1.0, "computing visual": 3.0, "writing text": 2.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("times_s", "modality", "shares", "words"),
+    [
+        (
+            (6.0, 3.0, 1.0),
+            "visual",
+            (0.36, 0.18, 0.06),
+            "decoding visual 36%, decoding audio 18%, reading 6%",
+        ),
+        ((2.0, 4.0, 2.0), "visual", (0.375, 0.125), "computing visual 38%, computing audio 12%"),
+        ((1.0, 1.0, 8.0), "text", (0.8,), "writing text 80%"),
+    ],
+)
+def test_of_several_modalities_the_one_that_binds_is_named(times_s, modality, shares, words):
+    times = dict(zip(("waiting_s", "computing_s", "writing_s"), times_s, strict=True))
+    tally = Tally(n_ok=1, **times, by_modality=SECONDS)
+    found = find_bottleneck(tally)
+    assert found.modality == modality
+    assert tuple(found.by_modality.values()) == pytest.approx(shares)
+    assert f"of the workers' time: {words} (" in found.text
+    pacer = Pacer(0.0)
+    pacer.add(tally, 20.0)
+    pace = pacer.pace(20.0)
+    assert (pace.modality, pace.modality_share) == (
+        modality,
+        pytest.approx(shares[0] * sum(times_s) / 20),
+    )
+
+
+def test_where_reading_binds_no_modality_is_named():
+    tally = Tally(n_ok=1, waiting_s=1.0, by_modality={"decoding": 5.0, "decoding audio": 1.0})
+    found = find_bottleneck(tally)
+    assert found.modality is None
+    assert ": reading 83%, decoding audio 17% (" in found.text
+    pacer = Pacer(0.0)
+    pacer.add(tally, 10.0)
+    assert pacer.pace(10.0).modality == ""
+
+
+def test_one_modality_needs_no_name():
+    found = find_bottleneck(Tally(n_ok=1, computing_s=1.0))
+    assert (found.modality, found.by_modality) == (None, {})
+
+
+def test_seconds_of_modalities_add_up_and_come_off_again():
+    one, two = Tally(by_modality={"computing a": 1.0}), Tally(by_modality={"computing b": 2.0})
+    assert (one + two).by_modality == {"computing a": 1.0, "computing b": 2.0}
+    assert (one + two - one).parts_of("computing") == {"b": 1.0}
+
+
 def test_nothing_stored_has_no_bottleneck():
     assert find_bottleneck(Tally(n_failed=3, waiting_s=1.0)) is None
     assert find_bottleneck(Tally(n_ok=3)) is None

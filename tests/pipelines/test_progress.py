@@ -101,6 +101,27 @@ def test_one_process_needs_no_line_of_its_own(monkeypatch):
     assert "|" not in line
 
 
+def test_the_modality_that_binds_is_named_where_it_binds(monkeypatch):
+    clock, log = Clock(monkeypatch), io.StringIO()
+    some = {"computing visual": 4.0, "computing audio": 1.0, "decoding audio": 9.0}
+    with (
+        closing(Progress("audio, visual", 60, log)) as progress,
+        closing(Progress("audio, visual", 60, log, "json")) as as_json,
+    ):
+        clock.now_s += 10
+        for one in (progress, as_json):
+            one.add(Tally(n_ok=30, waiting_s=1.0, computing_s=5.0, by_modality=some))
+            one.tick()
+    _, _, line, last = log.getvalue().splitlines()[:4]
+    assert line.endswith("left  waits 10%, computes 50% (visual 40%), writes 0%")
+    [worker] = json.loads(last)["workers"]
+    assert (worker["computing"], worker["modality"], worker["modality_share"]) == (
+        0.5,
+        "visual",
+        0.4,
+    )
+
+
 def test_json_is_one_object_a_line(monkeypatch):
     clock, log = Clock(monkeypatch), io.StringIO()
     with closing(Progress("audio", 60, log, "json")) as progress:
