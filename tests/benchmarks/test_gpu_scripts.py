@@ -1,26 +1,15 @@
 """The scripts that measure full-size models run from end to end, at a tiny size on a CPU."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from benchmarks.script_runs import run
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-
-def run(script, folder, *options):
-    """Run a script; give its stages, each a dict of what its lines say."""
-    environment = {**os.environ, "MER_STORE_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(BENCHMARKS / script), "--size", "tiny", "--rounds", "1"]
-    done = subprocess.run(
-        [*command, "--folder", str(folder), *options],
-        capture_output=True, text=True, env=environment, cwd=folder, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run_tiny(script, folder, *options):
+    """Run a script at a tiny size, all its files in a folder."""
+    sized = ("--size", "tiny", "--rounds", "1", "--folder", str(folder))
+    return run(script, *sized, *options, cwd=folder, MER_STORE_CACHE=str(folder / "cache"))
 
 
 def stages(text):
@@ -37,7 +26,7 @@ def stages(text):
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu")
     options = ["--device", "cpu", "--clips", "3", "--seconds", "0.3", "--height", "144"]
-    return stages(run("gpu.py", folder, "all", *options))
+    return stages(run_tiny("gpu.py", folder, "all", *options))
 
 
 def test_each_stage_has_its_lines(measured):
@@ -73,7 +62,7 @@ def test_flops_are_those_of_the_architecture(measured):
 
 def test_the_larger_language_model_with_fewer_blocks(tmp_path):
     options = ["--text-model", "13b", "--blocks", "3", "--device", "cpu", "--clips", "2"]
-    (title, lines), *_ = stages(run("gpu.py", tmp_path, "text", *options)).items()
+    (title, lines), *_ = stages(run_tiny("gpu.py", tmp_path, "text", *options)).items()
     assert title.startswith("Baichuan2-13B, 3 blocks")
     tokens_per_s = float(lines["from files to committed parts"])
     whole_s = float(lines["all of MER2024, 2,311,900 tokens"])
@@ -81,7 +70,7 @@ def test_the_larger_language_model_with_fewer_blocks(tmp_path):
 
 
 def test_the_audio_baseline(tmp_path):
-    text = run("baseline_audio.py", tmp_path, "--clips", "3")
+    text = run_tiny("baseline_audio.py", tmp_path, "--clips", "3")
     ratio = re.search(
         r"extract against the usual loop.*: ([\d.]+) times as fast \(target >= 1.1\)", text
     )

@@ -1,29 +1,11 @@
 """The script that measures the torch loader runs from end to end, at a tiny size."""
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def run(script, *options):
-    """Run a script; give its figures, by name."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / script), *options],
-        capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    figures = re.findall(r"^  (.+): (-?[\d.,e+-]+).* \(target", done.stdout, re.MULTILINE)
-    return {name: float(value.replace(",", "")) for name, value in figures}
+from benchmarks.script_runs import figures, run
 
 
 def test_every_way_to_start_workers_gives_the_plain_rows(tmp_path):
     options = "--clips 40 --frames 6 --width 16 --rounds 1 --batches 12".split()
-    found = run("dataloader.py", *options, "--folder", str(tmp_path))
+    found = figures(run("dataloader.py", *options, "--folder", str(tmp_path)))
     assert found["clips with wrong rows in any loader, the store read before they began"] == 0
     for how in ("no worker", "2 workers, fork", "4 workers, spawn"):
         assert found[f"{how}: speed / plain read"] > 0

@@ -1,33 +1,16 @@
 """The scripts that show scale run from end to end, at a tiny size."""
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def run(script, *options):
-    """Run a script; give its figures, by name."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / script), *options],
-        capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    figures = re.findall(r"^  (.+): ([\d.,e+-]+).* \(target", done.stdout, re.MULTILINE)
-    return {name: float(value.replace(",", "")) for name, value in figures}
+from benchmarks.script_runs import figures, run
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("scale"))
     options = ("--clips", "60", "--width", "16", "--rate", "1000", "--folder", folder)
-    found = run("scale.py", "wall", "planner", *options)
+    found = figures(run("scale.py", "wall", "planner", *options))
     assert list(Path(folder).iterdir()) == [], "it tidies up"
     return found
 
@@ -42,7 +25,7 @@ def test_one_process_and_the_planner(small):
 
 def test_a_worker_that_is_killed_loses_nothing_and_blames_nobody(tmp_path):
     options = "--clips 48 --width 16 --rate 30 --workers 1 --kills 1 --part-clips 8".split()
-    found = run("scale.py", "kills", *options, "--folder", str(tmp_path))
+    found = figures(run("scale.py", "kills", *options, "--folder", str(tmp_path)))
     assert found["workers killed"] == 1
     assert found["clips lost"] == found["clips blamed"] == found["clips stored twice"] == 0
     assert 0 <= found["work done again"] < 100 * 8 / 48 + 1
@@ -50,13 +33,13 @@ def test_a_worker_that_is_killed_loses_nothing_and_blames_nobody(tmp_path):
 
 def test_strong_scaling_counts_every_worker(tmp_path):
     options = "--clips 48 --width 16 --rate 60 --steps 1 2".split()
-    found = run("scale.py", "strong", *options, "--folder", str(tmp_path))
+    found = figures(run("scale.py", "strong", *options, "--folder", str(tmp_path)))
     assert found["clips lost or stored twice"] == 0
     assert found["1 workers: speed / linear"] == 1
     assert 0.2 < found["2 workers: speed / linear"] < 2
 
 
 def test_nothing_to_do():
-    found = run("nothing_to_do.py", "--clips", "50", "--rounds", "1")
+    found = figures(run("nothing_to_do.py", "--clips", "50", "--rounds", "1"))
     assert len(found) == 4
     assert all(seconds > 0 for seconds in found.values())

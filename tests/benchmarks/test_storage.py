@@ -1,18 +1,16 @@
 """The script that measures the store runs from end to end, tiny; other libraries read what they wrote."""
 
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.script_runs import BENCHMARKS, run
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from storage_data import Data  # noqa: E402
-from storage_rivals import Hdf5, Npy, Zarr  # noqa: E402
+from storage_data import Data
+from storage_rivals import Hdf5, Npy, Zarr
 
 #: What has a target: a piece of its name.
 TARGETS = (
@@ -27,16 +25,12 @@ def test_the_table_says_what_is_checked_and_targets_follow(tmp_path):
     options = (
         "--utterances 20 --clips 4 --frames 6 --width 8 --parts 2 --rounds 1 --beside h5py".split()
     )
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "storage.py"), *options, "--folder", str(tmp_path)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    text = run("storage.py", *options, "--folder", str(tmp_path))
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
     ratios = {row[0][2:] + ": " + row[1]: float(row[3]) for row in rows[1:]}
     assert all(ratio > 0 for ratio in ratios.values())
     assert all(row[2] for row in rows)
-    figures = re.findall(r"^  (.+): [\d.,e+-]+ \(target >= ", done.stdout, re.MULTILINE)
+    figures = re.findall(r"^  (.+): [\d.,e+-]+ \(target >= ", text, re.MULTILINE)
     for piece in TARGETS:
         assert [name for name in figures if piece in name], piece
     assert list(tmp_path.iterdir()) == [], "it tidies up"
