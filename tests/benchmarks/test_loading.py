@@ -1,37 +1,29 @@
 """The script that measures loading runs from end to end, tiny, and stops where rows differ."""
 
-import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from benchmarks.script_runs import BENCHMARKS, run
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from loading import TARGETS, check, write_corpus  # noqa: E402
+from loading import TARGETS, check, write_corpus
 
 
 def test_each_cache_and_size_of_part_has_its_lines(tmp_path):
     options = "--clips 60 --rounds 1 --part-clips 64 32".split()
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "loading.py"), *options],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    rows = re.findall(r"^\| (warm|cold) \| (.+?) \| ([\d.]+) \|", done.stdout, re.MULTILINE)
+    text = run("loading.py", *options, TMPDIR=str(tmp_path))
+    rows = re.findall(r"^\| (warm|cold) \| (.+?) \| ([\d.]+) \|", text, re.MULTILINE)
     assert len(rows) == 2 * 2 * 5
     assert all(float(ratio) == 1 for _, job, ratio in rows if job == "np.fromfile")
-    figures = re.findall(
+    judged = re.findall(
         r"^  (warm|cold), (.+), parts of (\d+) clips: .+: ([\d.,]+) \(target <= ",
-        done.stdout, re.MULTILINE,
+        text, re.MULTILINE,
     )  # fmt: skip
-    assert [(cache, job) for cache, job, *_ in figures] == list(TARGETS) * 2
-    assert [int(figure[2]) for figure in figures] == [64] * 4 + [32] * 4
-    assert all(float(figure[3].replace(",", "")) > 0 for figure in figures)
+    assert [(cache, job) for cache, job, *_ in judged] == list(TARGETS) * 2
+    assert [int(figure[2]) for figure in judged] == [64] * 4 + [32] * 4
+    assert all(float(figure[3].replace(",", "")) > 0 for figure in judged)
     assert list(tmp_path.iterdir()) == [], "it tidies up"
 
 

@@ -1,22 +1,19 @@
 """The script that measures the visual path runs from end to end; what it compares faces by is right."""
 
-import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.script_runs import BENCHMARKS, figures, run
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from visual_clips import Video  # noqa: E402
-from visual_faces import agreement, cut_crops, scan, table_of  # noqa: E402
+from visual_clips import Video
+from visual_faces import agreement, cut_crops, scan, table_of
 
-from extractors.media.images import Image  # noqa: E402
-from extractors.visual.faces.detector import N_POINTS, Detections  # noqa: E402
+from extractors.media.images import Image
+from extractors.visual.faces.detector import N_POINTS, Detections
 
 SIDE = 40.0
 
@@ -27,32 +24,22 @@ def lines(text):
     return {name: float(value) for name, value in found}
 
 
-def figures(text):
-    found = re.findall(r"^  (.+): ([\d.,e+-]+) \(target", text, re.MULTILINE)
-    return {name: float(value.replace(",", "")) for name, value in found}
-
-
 def test_every_stage_has_its_line(tmp_path):
     options = "--clips 2 --seconds 0.4 --rounds 1".split()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "visual.py"), *options, "--folder", str(tmp_path)],
-        capture_output=True, text=True, env=environment, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    ratios = lines(done.stdout)
+    text = run("visual.py", *options, "--folder", str(tmp_path))
+    ratios = lines(text)
     assert len(ratios) == 7 + 2 + 2  # the two sizes of crops have lines of the same names
     assert ratios["detect in every image, one a call"] == 1
     assert min(ratios.values()) > 0
-    share = re.search(r"sees (\d+)% .* \(IoU\) ([\d.]+) .* in both in ([\d.]+)% ", done.stdout)
+    share = re.search(r"sees (\d+)% .* \(IoU\) ([\d.]+) .* in both in ([\d.]+)% ", text)
     seen, overlap, in_both = map(float, share.groups())
     assert 20 <= seen < 100
     assert 0.5 < overlap <= 1
     assert in_both > 50
-    found = figures(done.stdout)
+    found = figures(text)
     assert [name for name in found if "as fast as from the video" in name and found[name] > 0]
     assert [value for name, value in found.items() if name.startswith("crops of 224 px")] == [0]
-    assert len(re.findall(r"stored as (?:jpeg|uint8) .* bytes a clip", done.stdout)) == 2
+    assert len(re.findall(r"stored as (?:jpeg|uint8) .* bytes a clip", text)) == 2
     assert list(tmp_path.iterdir()) == [], "it tidies up"
 
 
