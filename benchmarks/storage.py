@@ -31,7 +31,7 @@ WRITTEN = "makes crc32c of chunks and clips, SHA-256 of files"
 EACH_TIME = "crc32c of every chunk, each time"
 BEFORE = "crc32c of the chunks touched, before the first time"
 TOUCHED = "crc32c of the chunks touched"
-CHUNKS = "a checksum is of 256 rows, which are read whole, clips are shorter"
+CHUNKS = "small spans of many files are asked for one by one"
 BY_NAME = "finding the clips by name takes longer than copying their rows"
 NOTHING = "sizes, the index of the shard"
 

@@ -102,7 +102,14 @@ class SpanReader:
 
     # ---- asking ------------------------------------------------------------------------------------
 
-    def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
+    def prefetch(
+        self,
+        start: int,
+        n_rows: int,
+        *,
+        verify: bool,
+        clip: int | None = None,  # noqa: ARG002
+    ) -> None:
         """Ask for a run of rows, without waiting for it."""
         if n_rows:
             with self._lock:
@@ -146,7 +153,7 @@ class SpanReader:
 
     # ---- reading -----------------------------------------------------------------------------------
 
-    def copy(self, start: int, out: Array, *, verify: bool) -> None:
+    def copy(self, start: int, out: Array, *, verify: bool, clip: int | None = None) -> None:  # noqa: ARG002
         """Read the run of ``len(out)`` rows from `start` into `out`."""
         if len(out):
             out[...] = self._run((start, start + len(out)), verify=verify)

@@ -131,20 +131,19 @@ def read_runs(
     *, verify: bool,
 ) -> None:  # fmt: skip
     """Read runs of rows: clip c's run of layer l, at index row ``serving[l, c]``, into ``outs[c][:, l]``."""
-    where, starts = index.rows["part"][serving], index.rows["row_start"][serving]
-    clip, layer = np.divmod(np.arange(serving.size), len(serving))
-    columns = (layer, clip, where.T.ravel(), starts.T.ravel())
+    where, starts, clips = (index.rows[name][serving] for name in ("part", "row_start", "clip_row"))
+    number, layer = np.divmod(np.arange(serving.size), len(serving))
+    columns = (layer, number, where.T.ravel(), starts.T.ravel(), clips.T.ravel())
     order = np.lexsort((columns[3], layer, columns[2]))
     runs = [
-        (names[layer], parts.array(part, names[layer]), part, start, outs[clip][:, layer])
-        for layer, clip, part, start in zip(*(c[order].tolist() for c in columns), strict=True)
+        (names[layer], parts.array(part, names[layer]), part, start, outs[n][:, layer], clip)
+        for layer, n, part, start, clip in zip(*(c[order].tolist() for c in columns), strict=True)
     ]
-    for name, reader, part, start, out in runs:
+    for name, reader, part, start, out, clip in runs:
         with parts.naming(part, name):
-            reader.prefetch(start, len(out), verify=verify)
-    for place in np.argsort(
-        order
-    ).tolist():  # clip by clip: its rows of all layers are one piece of memory
-        name, reader, part, start, out = runs[place]
+            reader.prefetch(start, len(out), verify=verify, clip=clip)
+    # Clip by clip: its rows of all layers are one piece of memory.
+    for place in np.argsort(order).tolist():
+        name, reader, part, start, out, clip = runs[place]
         with parts.naming(part, name):
-            reader.copy(start, out, verify=verify)
+            reader.copy(start, out, verify=verify, clip=clip)

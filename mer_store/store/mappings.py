@@ -5,11 +5,16 @@ import os
 import resource
 import weakref
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
+
+#: So many places are asked whether they are in memory before all of them are asked for.
+_N_PROBES = 16
 
 
 class Mapping:
@@ -23,6 +28,30 @@ class Mapping:
         self.descriptor = descriptor
         """Of the same file, to ask what of it is in memory."""
         weakref.finalize(self, os.close, descriptor)
+
+    def fetch(self, places: NDArray[np.int64], n_bytes: int) -> None:
+        """Ask for the runs of so many bytes at `places`, unless they seem to be in memory."""
+        if not self.holds(places[:: max(len(places) // _N_PROBES, 1)].tolist()):
+            self.will_need(places, n_bytes)
+
+    def holds(self, places: Sequence[int]) -> bool:
+        """Tell whether the bytes at all of `places` are in memory, as far as the system can say."""
+        if not hasattr(os, "RWF_NOWAIT"):
+            return False
+        byte = bytearray(1)
+        try:
+            for place in places:
+                if not os.preadv(self.descriptor, (byte,), place, os.RWF_NOWAIT):
+                    return False
+        except OSError:  # not in memory, or a file system that cannot say
+            return False
+        return True
+
+    def will_need(self, places: NDArray[np.int64], n_bytes: int) -> None:
+        """Ask for the runs of so many bytes at `places`, from front to back, without waiting for them."""
+        for place in np.sort(places).tolist():
+            begin = place - place % mmap.PAGESIZE
+            self.memory.madvise(mmap.MADV_WILLNEED, begin, place + n_bytes - begin)
 
 
 class HasMapping(Protocol):

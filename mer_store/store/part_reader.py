@@ -1,6 +1,7 @@
 """The parts of a feature set, opened for reading as they are needed."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.errors import StoreDamagedError
+from mer_store.store.clip_checks import CLIP_CHECKS
 from mer_store.store.commit import read_record
 from mer_store.store.index import Index, PartInfo
 from mer_store.store.layout import Folders
@@ -28,11 +30,11 @@ class ArrayReader(Protocol):
         """Return single rows [rows, ...], in the order given."""
         ...
 
-    def copy(self, start: int, out: Array, *, verify: bool) -> None:
-        """Read the run of ``len(out)`` rows from `start` into `out`."""
+    def copy(self, start: int, out: Array, *, verify: bool, clip: int | None = None) -> None:
+        """Read the run of ``len(out)`` rows from `start` into `out`: all of the part's clip number `clip`."""
         ...
 
-    def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
+    def prefetch(self, start: int, n_rows: int, *, verify: bool, clip: int | None = None) -> None:
         """Ask for a run of rows, without waiting for it."""
         ...
 
@@ -64,6 +66,7 @@ class Parts:
         self._open_array = open_array or self._open_here
         self._index = index
         self._readers: dict[tuple[int, str], ArrayReader] = {}
+        self._checks: dict[tuple[str, str], NDArray[np.uint32]] = {}
         self._offsets: dict[tuple[int, str], NDArray[np.int64]] = {}
 
     def array(self, part: int, name: str) -> ArrayReader:
@@ -79,9 +82,21 @@ class Parts:
         array = info.arrays[name]
         folder = self._folders.part(info.part_id)
         if array.chunk_rows is not None:
-            return ShardReader(folder, name, array)
+            return ShardReader(folder, name, array, partial(self._clip_checks, info, name))
         record = read_record(self._folders, info.part_id)
         return ZarrReader(folder, name, array, record.files if record is not None else {})
+
+    def _clip_checks(self, info: PartInfo, name: str) -> NDArray[np.uint32] | None:
+        """Return [clips]: the checksum of each clip's rows in a layer; None where there are none."""
+        array = info.arrays.get(CLIP_CHECKS)
+        if array is None or array.chunk_rows is None or name not in map(str, info.layers):
+            return None
+        if (info.part_id, name) not in self._checks:
+            folder, checks = self._folders.part(info.part_id), np.empty(array.shape, np.uint32)
+            ShardReader(folder, CLIP_CHECKS, array).read(checks, verify=True)
+            for layer, column in zip(info.layers, checks.T, strict=True):
+                self._checks[info.part_id, str(layer)] = column
+        return self._checks[info.part_id, name]
 
     def offsets(self, part: int, prefix: str, *, verify: bool) -> NDArray[np.int64]:
         """Return [clips + 1]: where each clip's rows start, in a side table (``images/``)."""

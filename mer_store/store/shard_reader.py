@@ -2,7 +2,7 @@
 
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.errors import StoreDamagedError
+from mer_store.store.clip_checks import check_of, row_bytes
 from mer_store.store.layout import open_inside, reading
 from mer_store.store.mappings import MAPPINGS, Mapping
 from mer_store.store.shard import CRC_BYTES, ArrayInfo, crc_of, shard_index, shard_path
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
+ClipChecks = Callable[[], NDArray[np.uint32] | None]
 
-#: So many places are asked whether they are in memory before all of them are asked for.
-_N_PROBES = 16
 #: Reading from front to back, so many bytes are asked for at once: the system reads ahead by what is asked.
 _BATCH_BYTES = 1 << 22
 #: Files that should be larger than this are looked at before room is made for their rows.
@@ -45,6 +45,8 @@ class ShardReader:
         The array's path inside it, e.g. ``18`` or ``images/offsets``.
     info
         As the commit record says.
+    clip_checks
+        Returns [clips]: the checksum of each clip's rows; None where there is none.
 
     Raises
     ------
@@ -52,16 +54,19 @@ class ShardReader:
         The array is large, and its file is not there or not as large.
     """
 
-    def __init__(self, part: Path, name: str, info: ArrayInfo) -> None:
+    def __init__(
+        self, part: Path, name: str, info: ArrayInfo, clip_checks: ClipChecks = lambda: None
+    ) -> None:
         self.info = info
         self.dtype = np.dtype(info.dtype).newbyteorder("<")
         self.mapping: Mapping | None = None
-        self._part = part
+        self._part, self._clip_checks = part, clip_checks
         self._path = shard_path(name, info)
         self._chunk_rows = info.chunk_rows or 1
         self._row_bytes, self._stride = info.row_bytes, info.stride
         self._marks = bytearray(info.n_chunks)
         self._verified = np.frombuffer(self._marks, dtype=bool)
+        self._checked_clips = bytearray()  # of every clip whether it was checked, once there is one
         self._index_checked = False
         if info.shard_bytes > _LARGE_BYTES:  # before anybody makes room for what is not there
             with self._opened():
@@ -126,13 +131,15 @@ class ShardReader:
         if verify and not self._verified[chunk].all():
             self._verify(mapping, np.unique(chunk))
         places = chunk * self._stride + inside * self._row_bytes
-        if not _in_memory(mapping, places[:: max(len(places) // _N_PROBES, 1)].tolist()):
-            _will_need(mapping, places, self._row_bytes)
+        mapping.fetch(places, self._row_bytes)
         taken: Array = mapping.chunks[chunk, inside]
         return taken
 
-    def copy(self, start: int, out: Array, *, verify: bool) -> None:
-        """Read the run of ``len(out)`` rows from `start` into `out`."""
+    def copy(self, start: int, out: Array, *, verify: bool, clip: int | None = None) -> None:
+        """Read the run of ``len(out)`` rows from `start` into `out`.
+
+        Where they are all rows of the part's clip number `clip`, its checksum is checked, not the chunks'.
+        """
         n_rows = len(out)
         if not n_rows:
             return
@@ -140,7 +147,11 @@ class ShardReader:
         chunk, inside = divmod(start, self._chunk_rows)
         end_chunk = (start + n_rows - 1) // self._chunk_rows + 1
         if verify and self._marks.find(0, chunk, end_chunk) >= 0:
-            self._verify(mapping, np.arange(chunk, end_chunk))
+            checks = None if clip is None else self._clip_checks()
+            if clip is None or checks is None:
+                self._verify(mapping, np.arange(chunk, end_chunk))
+            else:
+                self._verify_clip(mapping, start, n_rows, clip, checks)
         done = 0
         while done < n_rows:
             n = min(n_rows - done, self._chunk_rows - inside)
@@ -148,28 +159,42 @@ class ShardReader:
             done += n
             chunk, inside = chunk + 1, 0
 
-    def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
+    def prefetch(self, start: int, n_rows: int, *, verify: bool, clip: int | None = None) -> None:
         """Ask for a run of rows, and what is needed to check them, without waiting for it."""
         if not n_rows:
             return
         mapping = self._mapped()
         first, last = divmod(start, self._chunk_rows), divmod(start + n_rows - 1, self._chunk_rows)
-        if verify and self._marks.find(0, first[0], last[0] + 1) >= 0:
+        alone = clip is not None and self._clip_checks() is not None
+        if verify and not alone and self._marks.find(0, first[0], last[0] + 1) >= 0:
             first, last = (first[0], 0), (last[0], self._chunk_rows - 1)
         begin, end = (c * self._stride + i * self._row_bytes for c, i in (first, last))
-        if not _in_memory(mapping, (begin, (begin + end) // 2, end)):
-            _will_need(mapping, np.array([begin]), end + self._row_bytes - begin)
+        if not mapping.holds((begin, (begin + end) // 2, end)):
+            mapping.will_need(np.array([begin]), end + self._row_bytes - begin)
 
     def _verify(self, mapping: Mapping, chunks: NDArray[np.int64]) -> None:
         """Check the checksums of chunks that were not checked before."""
         fresh = chunks[~self._verified[chunks]]
         places = fresh * self._stride
-        if not _in_memory(mapping, places[:: max(len(places) // _N_PROBES, 1)].tolist()):
-            _will_need(mapping, places, self._stride)
+        mapping.fetch(places, self._stride)
         data = np.frombuffer(mapping.memory, dtype=np.uint8)
         for chunk, place in zip(fresh.tolist(), places.tolist(), strict=True):
             end = place + self._stride - CRC_BYTES
             self._check(chunk, data[place:end], data[end : end + CRC_BYTES].tobytes())
+
+    def _verify_clip(
+        self, mapping: Mapping, start: int, n_rows: int, clip: int, checks: NDArray[np.uint32]
+    ) -> None:
+        """Check the checksum of a clip's rows, unless it was checked before."""
+        self._checked_clips = self._checked_clips or bytearray(len(checks))
+        if self._checked_clips[clip]:
+            return
+        memory, stop = memoryview(mapping.memory), start + n_rows
+        pieces = [memory[begin:end] for begin, end in row_bytes(self.info, start, stop)]
+        if check_of(pieces) != checks[clip]:
+            where = self._part / self._path
+            raise ChunkDamaged(f"{where}: rows differ from the clip's checksum", (start, stop))
+        self._checked_clips[clip] = True
 
     def _check(self, chunk: int, data: Array, crc: bytes) -> None:
         if crc_of(data) != int.from_bytes(crc, "little"):
@@ -237,24 +262,3 @@ class ShardReader:
             raise ChunkDamaged(f"{where}: chunk {first}: cut short while reading")
         for number, checksum in enumerate(checksums if verify else []):
             self._check(first + number, chunks[number], bytes(checksum))
-
-
-def _in_memory(mapping: Mapping, places: Sequence[int]) -> bool:
-    """Tell whether the bytes at all of `places` are in memory, as far as the system can say."""
-    if not hasattr(os, "RWF_NOWAIT"):
-        return False
-    byte = bytearray(1)
-    try:
-        for place in places:
-            if not os.preadv(mapping.descriptor, (byte,), place, os.RWF_NOWAIT):
-                return False
-    except OSError:  # not in memory, or a file system that cannot say
-        return False
-    return True
-
-
-def _will_need(mapping: Mapping, places: Rows, n_bytes: int) -> None:
-    """Ask for runs of bytes, from front to back, without waiting for them."""
-    for place in np.sort(places).tolist():
-        begin = place - place % mmap.PAGESIZE
-        mapping.memory.madvise(mmap.MADV_WILLNEED, begin, place + n_bytes - begin)

@@ -104,13 +104,13 @@ class ZarrReader:
             taken: Array = self._array.oindex[wanted][back]
         return taken
 
-    def copy(self, start: int, out: Array, *, verify: bool) -> None:  # noqa: ARG002
+    def copy(self, start: int, out: Array, *, verify: bool, clip: int | None = None) -> None:  # noqa: ARG002
         """Read the run of ``len(out)`` rows from `start` into `out`."""
         if len(out):
             with self._refusing():
                 out[...] = self._array[start : start + len(out)]
 
-    def prefetch(self, start: int, n_rows: int, *, verify: bool) -> None:
+    def prefetch(self, start: int, n_rows: int, *, verify: bool, clip: int | None = None) -> None:
         """Do nothing: zarr reads when it is asked."""
 
     def spans(self, n_bytes: int) -> list[tuple[int, int]]:  # noqa: ARG002

@@ -100,9 +100,9 @@ def shards_swapped(scene):
     scene.shard("18").write_bytes(two[: len(two) // 2] + one[len(one) // 2 :])
 
 
-@case(VERIFY, keeps_values=False)
+@case(READ, keeps_values=False)
 def layers_swapped(scene):
-    """Every checksum inside is right; only the digests in the record tell."""
+    """The chunks' checksums are right; the clips', and the digests in the record, tell."""
     one, two = scene.shard("18").read_bytes(), scene.shard("19").read_bytes()
     scene.shard("18").write_bytes(two)
     scene.shard("19").write_bytes(one)
@@ -123,8 +123,8 @@ def poison(value):
     return tamper
 
 
-add("values_not_a_number", VERIFY, poison(np.nan), keeps_values=False)
-add("values_infinite", VERIFY, poison(-np.inf), keeps_values=False)
+add("values_not_a_number", READ, poison(np.nan), keeps_values=False)
+add("values_infinite", READ, poison(-np.inf), keeps_values=False)
 ENDS = np.arange(7) * 3
 OFFSETS = {
     "descending": [0, 3, 9, 6, 12, 15, 18],
@@ -147,7 +147,7 @@ for _what, _offsets in OFFSETS.items():
     )
 
 
-@case(VERIFY)
+@case(READ)
 def checks_that_are_wrong(scene):
     """Clips fetched alone would be refused, or worse, accepted."""
     scene.replace_values(CLIP_CHECKS, np.zeros((6, 2), np.uint32))

@@ -10,6 +10,7 @@ from part_factory import make_set, ok_clip, part_folder, write_part
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store.commit import derive_record
+from mer_store.store.feature_set import FeatureSet
 from mer_store.store.record import CommitRecord
 from mer_store.store.verify import verify
 from mer_store.store.writer import ClipRows
@@ -52,17 +53,17 @@ def test_a_flipped_bit_is_named_with_its_clips(feature_set, record):
     stride = 256 * 4 * 2 + 4
     flip(shard(feature_set, record), 3 * stride + 100)  # rows 768..1023: clips 7..10
     with pytest.raises(StoreDamagedError, match="checksum") as caught:
-        feature_set.ragged([18, 19], IDS)
+        list(feature_set.iter_parts([18]))
     assert record.part_id in str(caught.value)
     assert "layer 18" in str(caught.value)
     assert "clips clip007, clip008, clip009, clip010." in str(caught.value)
+    with pytest.raises(StoreDamagedError, match=r"checksum.* layer 18, clips clip007\."):
+        feature_set.ragged([18, 19], IDS)
     (finding,) = verify(feature_set)
     assert finding.clip_ids == ("clip007", "clip008", "clip009", "clip010")
     assert finding.layers == (18,)
     assert finding.part_id == record.part_id
-    with pytest.raises(StoreDamagedError):
-        list(feature_set.iter_parts([18]))
-    assert len(feature_set.ragged([18], IDS[:6])) == 6
+    assert len(feature_set.ragged([18], [c for c in IDS if c != "clip007"])) == 19
     assert len(feature_set.ragged([19], IDS)) == 20
 
 
@@ -76,9 +77,17 @@ def test_every_byte_of_a_shard_is_guarded(feature_set, record, place):
         "index": n_chunks * stride + 3,
         "index crc": -1,
     }[place]
+    sound = feature_set.ragged([18], IDS)
     flip(shard(feature_set, record), at)
+    again = FeatureSet(feature_set.path, feature_set.spec)
     with pytest.raises(StoreDamagedError, match="layer 18"):
-        feature_set.ragged([18], IDS)
+        list(again.iter_parts([18]))
+    if place in ("padding", "chunk crc"):  # no clip's rows: a clip is checked by its own checksum
+        for rows, expected in zip(again.ragged([18], IDS), sound, strict=True):
+            np.testing.assert_array_equal(rows, expected)
+    else:
+        with pytest.raises(StoreDamagedError, match="layer 18"):
+            again.ragged([18], IDS)
     assert {f.layers for f in verify(feature_set)} == {(18,)}
 
 
@@ -147,16 +156,34 @@ def test_unverified_reading_is_a_choice(feature_set, record):
         feature_set.ragged([18], IDS)
 
 
-def test_a_chunk_is_checked_once(feature_set, record, monkeypatch):
+def test_a_clip_and_a_chunk_are_checked_once(feature_set, record, monkeypatch):
     from mer_store.store import shard_reader
 
-    checked = []
-    real = shard_reader.crc_of
-    monkeypatch.setattr(shard_reader, "crc_of", lambda data: checked.append(1) or real(data))
+    chunks, clips = [], []
+    crc_of, check_of = shard_reader.crc_of, shard_reader.check_of
+    monkeypatch.setattr(shard_reader, "crc_of", lambda data: chunks.append(1) or crc_of(data))
+    monkeypatch.setattr(shard_reader, "check_of", lambda rows: clips.append(1) or check_of(rows))
     feature_set.ragged([18], IDS)
-    assert len(checked) == 8
+    n_of_checksums = len(chunks)  # the clips' checksums are an array with chunks of its own
+    assert (n_of_checksums, len(clips)) == (1, 20)
     feature_set.ragged([18], IDS)
-    assert len(checked) == 8
+    assert (len(chunks), len(clips)) == (n_of_checksums, 20)
+    reader = shard_reader.ShardReader(part_folder(feature_set, record), "18", record.arrays["18"])
+    for _ in range(2):
+        reader.take(np.arange(2000), verify=True)
+        assert len(chunks) == n_of_checksums + 8
+    monkeypatch.setattr(shard_reader, "check_of", None)
+    reader.copy(0, np.empty((100, 4), np.float16), verify=True, clip=0)  # its chunk is checked
+
+
+def test_a_clip_is_read_without_the_rest_of_its_chunks(feature_set, record):
+    flip(
+        shard(feature_set, record), 100 * 4 * 2 + 7
+    )  # the second clip's first row, in the first one's chunk
+    (first,) = feature_set.ragged([18], IDS[:1])
+    assert len(first) == 100
+    with pytest.raises(StoreDamagedError, match=r"clip's checksum.* clips clip001\."):
+        feature_set.ragged([18], IDS[:2])
 
 
 @pytest.mark.parametrize(
