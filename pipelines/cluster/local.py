@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from typing import Any
 
+import dask
 from distributed import Client, Scheduler, SpecCluster
 from distributed.utils import LoopRunner
 
@@ -19,6 +20,11 @@ from pipelines.machine import gpu_names, n_cpus
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM",
 )  # fmt: skip
+
+
+#: So long after a worker was lost, dask gives up its place, and never fills it again. With dask's 15 s, one that
+#: was slow to come up, or died twice within them, was gone for good, until none was left.
+GIVE_UP = {"distributed.deploy.lost-worker-timeout": "1000d"}
 
 
 @contextmanager
@@ -45,6 +51,7 @@ def started(n_workers: int, gpus: list[str], *, dashboard: bool = False) -> Iter
         "silence_logs": logging.CRITICAL,
     }
     with (
+        dask.config.set(GIVE_UP),
         shielded_loop() as runner,
         SpecCluster(
             scheduler={

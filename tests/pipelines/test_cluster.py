@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import dask
 import pytest
 from worker_processes import environment, extract, n_commits, outcomes, scheduler, wait_until
 
@@ -103,6 +104,29 @@ def test_a_clip_that_kills_its_worker_is_blamed_alone(corpus):
     assert (status, "worker died on this clip" in reason) == ("failed", True)
     assert len(found) == N_CLIPS - 1
     assert {status for status, _ in found.values()} == {"ok"}
+
+
+def test_a_worker_that_is_slow_to_come_back_keeps_its_place():
+    """Dask closes what is not back by then; twice killed within 15 s is enough by default."""
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "0.1s"}),
+        settings.quiet_dask(),
+        local.started(1, []) as client,
+    ):
+        for _ in range(2):
+            (process,) = client.run(os.getpid).values()
+            os.kill(process, signal.SIGKILL)
+            give_up_s = time.monotonic() + 60
+            while not is_back(client, process):
+                assert time.monotonic() < give_up_s
+                time.sleep(0.05)
+
+
+def is_back(client, but) -> bool:
+    try:
+        return bool(set(client.run(os.getpid).values()) - {but})
+    except Exception:  # noqa: BLE001 - it dies meanwhile
+        return False
 
 
 def test_kills_at_random_lose_nothing(corpus):
