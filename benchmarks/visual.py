@@ -29,9 +29,6 @@ from extractors.visual.faces.detector import FaceDetector, Rgb, build_detector
 
 SIDE_PX = 224
 OPENFACE_PX = 112
-WHY_TWO = (
-    "Pillow resizes in two passes of whole numbers; each may round one value in 40,000 otherwise"
-)
 #: Images that go through a model: as many as there are, or as patience allows.
 MODEL_IMAGES = {"tiny": 256, "full": 8}
 
@@ -94,7 +91,7 @@ def show_preparation(crops: Rgb, device: torch.device, n_rounds: int) -> None:
         f"  equal values {(apart < 1e-3).mean():.4%}; more than a grey level off {n_more} of {apart.size:,}"
     )
     name = f"crops of {side_px} px: grey levels from CLIPImageProcessor's, at most"
-    at_most(name, round(float(apart.max()), 2), 1, why=WHY_TWO)
+    at_most(name, round(float(apart.max()), 2), 1)
 
 
 def show_model(folder: Path, size: str, crops: Rgb, options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from extractors.visual.faces.stored import StoredCrops
 from extractors.visual.faces.video import VideoFaces
 from mer_store.errors import UsageError
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever the code of this package gives other numbers for the same settings."""
 CROP_PX = 224
 RECIPE_FACES = {"default": "centerface", "mertools2024": "openface", "mertools2023": "openface"}

@@ -16,9 +16,6 @@ from mer_store.clips.clip_list import Clip, ClipList
 from mer_store.store.store import Store
 from pipelines.extract import ExtractSettings, prepare
 
-#: What one grey level in 0.2 % of the pixels does to a row; on equal pixels rows are equal to 1e-5
-#: (tests/visual/test_clip_tower.py).
-GREY_LEVEL = 2e-3
 LENGTHS_S = (0.03, 0.4, 1.0, 0.7, 2.3, 0.401, 1.7)
 
 
@@ -105,12 +102,12 @@ def test_clip_against_its_own_processor_and_model(tmp_path):
     pooled = store.features("visual", level="utterance").read(layers=["embed"], clip_ids=ids)
     for number, clip_id in enumerate(ids):
         expected = reference.embed(crops[clip_id])
-        assert relative(embeds[number][:, 0], expected) <= GREY_LEVEL
-        assert relative(pooled[number, 0], expected.mean(axis=0)) <= GREY_LEVEL
+        assert relative(embeds[number][:, 0], expected) <= 1e-5
+        assert relative(pooled[number, 0], expected.mean(axis=0)) <= 1e-5
         states = [reference.hidden(reference.pixels(image)) for image in crops[clip_id]]
         for column, layer in enumerate((0, 3)):
             expected = np.concatenate([state[layer] for state in states])
-            assert relative(hidden[number][:, column], expected) <= GREY_LEVEL
+            assert relative(hidden[number][:, column], expected) <= 1e-5
 
 
 @pytest.mark.parametrize("shape", [SHAPE_7B, SHAPE_13B], ids=["7B", "13B"])

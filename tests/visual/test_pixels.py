@@ -8,7 +8,7 @@ import skimage.data
 import torch
 from transformers import CLIPImageProcessorPil
 
-from extractors.visual.pixels import pixels_of
+from extractors.visual.pixels import TOGETHER, pixels_of
 from mer_store.errors import UsageError
 
 PICTURE = skimage.data.astronaut()
@@ -19,30 +19,41 @@ def write(folder, **settings):
     return folder
 
 
-def both(pixels, processor, image):
-    """Return ours and the processor's as grey levels."""
-    mine = pixels(torch.from_numpy(np.ascontiguousarray(image))[None])[0].numpy()
-    theirs = processor(images=image, return_tensors="np")["pixel_values"][0]
-    std, mean = np.reshape(pixels.std, (3, 1, 1)), np.reshape(pixels.mean, (3, 1, 1))
-    return ((values * std + mean) / pixels.factor for values in (mine, theirs))
+def both(pixels, processor, images):
+    """Return what ours and the processor make of images of one size."""
+    mine = pixels(torch.from_numpy(images)).numpy()
+    theirs = processor(images=list(images), return_tensors="np")["pixel_values"]
+    return mine, np.stack(list(theirs))
+
+
+def picture_and_noise(height, width):
+    """Return uint8 [2, height, width, 3]; the noise is all black and white, beyond which sums go."""
+    top, left = (512 - height) // 2, (512 - width) // 2
+    noise = np.random.default_rng(height).integers(0, 2, (height, width, 3), np.uint8) * 255
+    return np.stack([PICTURE[top : top + height, left : left + width], noise])
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("height", "width"),
     [
-        pytest.param(PICTURE[:224, 100:324], id="224: nothing to resize"),
-        pytest.param(PICTURE[20:132, 170:282], id="112: twice as large, as OpenFace's crops"),
-        pytest.param(PICTURE, id="512: smaller"),
-        pytest.param(PICTURE[:300, :], id="wide"),
-        pytest.param(PICTURE[:97, :101], id="odd"),
+        pytest.param(224, 224, id="nothing to resize"),
+        pytest.param(112, 112, id="twice as large, as OpenFace's crops"),
+        pytest.param(300, 300, id="smaller"),
+        pytest.param(512, 512, id="much smaller"),
+        pytest.param(97, 97, id="odd"),
+        pytest.param(97, 101, id="odd, not square"),
+        pytest.param(300, 512, id="wide"),
+        pytest.param(400, 300, id="high"),
+        pytest.param(224, 400, id="wide, only cut"),
+        pytest.param(5, 5, id="tiny"),
     ],
 )
-def test_grey_levels_equal_the_processors(image):
-    mine, theirs = both(pixels_of(None), CLIPImageProcessorPil(), image)
-    assert mine.shape == theirs.shape == (3, 224, 224)
-    difference = np.abs(mine - theirs)
-    assert difference.max() <= 1.001
-    assert (difference < 1e-3).mean() >= 0.999
+def test_values_equal_the_processors(height, width):
+    images = picture_and_noise(height, width)
+    mine, theirs = both(pixels_of(None), CLIPImageProcessorPil(), images)
+    assert mine.shape == (2, 3, 224, 224)
+    assert mine.dtype == theirs.dtype == np.float32
+    assert np.array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize(
@@ -69,18 +80,21 @@ def test_grey_levels_equal_the_processors(image):
 def test_settings_come_from_the_checkpoint(tmp_path, settings):
     pixels = pixels_of(write(tmp_path, **settings))
     processor = CLIPImageProcessorPil.from_pretrained(tmp_path)
-    mine, theirs = both(pixels, processor, PICTURE)
-    assert np.abs(mine - theirs).max() <= 1.001
-    assert mine.shape[1:] == pixels.height_width
+    mine, theirs = both(pixels, processor, PICTURE[None])
+    assert np.array_equal(mine, theirs)
+    assert mine.shape[2:] == pixels.height_width
 
 
 def test_batches_equal_single_images():
-    crops = torch.from_numpy(np.stack([PICTURE[i : i + 112, i : i + 112] for i in (0, 90, 200)]))
-    pixels = pixels_of(None)
-    together = pixels(crops)
-    assert all(
-        torch.equal(row, pixels(crop[None])[0]) for row, crop in zip(together, crops, strict=True)
+    crops = torch.from_numpy(
+        np.stack([PICTURE[i : i + 56, i : i + 56] for i in range(TOGETHER + 3)])
     )
+    pixels = pixels_of(None)
+    assert torch.equal(pixels(crops), torch.cat([pixels(crop[None]) for crop in crops]))
+
+
+def test_no_image_gives_none():
+    assert pixels_of(None)(torch.empty((0, 56, 56, 3), dtype=torch.uint8)).shape == (0, 3, 224, 224)
 
 
 def test_settings_are_json_and_tell_checkpoints_apart(tmp_path):
