@@ -56,9 +56,7 @@ def hash_ids(clip_ids: Sequence[str] | NDArray[np.str_]) -> NDArray[np.uint64]:
             if ids.itemsize
             else np.zeros((len(ids), 0), "u4")
         )
-        block = np.zeros(len(ids), dtype=np.uint64)
-        for column, factor in enumerate(_multipliers(points.shape[1])):
-            block += points[:, column] * factor
+        block = points.astype(np.uint64) @ _multipliers(points.shape[1])
         hashes[start : start + len(ids)] = block ^ (block >> np.uint64(32))
     return hashes
 
