@@ -22,8 +22,8 @@ THREAD_VARIABLES = (
 )  # fmt: skip
 
 
-#: So long after a worker was lost, dask gives up its place for good. With its 15 s, one that was slow to come up,
-#: or died twice within them, was never seen again, until none was left.
+#: So long after a worker was lost, dask gives up its place for good. With its 15 s, one that was slow to come
+#: back, or died twice within them, was never seen again, until none was left.
 GIVE_UP = {"distributed.deploy.lost-worker-timeout": "1000d"}
 
 
