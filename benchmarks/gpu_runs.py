@@ -94,7 +94,10 @@ class Alone:
         return time.perf_counter() - started_s
 
     def flops_per_unit(self) -> float:
-        """Count the products of one clip of middling size, attention as if written out."""
+        """Count the products of one clip of middling size, attention as if written out.
+
+        Those that resize crops are among them: 9 MFLOP an image of 112 px, under 0.01 % of CLIP-L.
+        """
         self.extractor(self.loaded[:1], self.want)  # loads the weights
         middling = sorted(self.loaded, key=lambda loaded: loaded.size)[len(self.loaded) // 2]
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
