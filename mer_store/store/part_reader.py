@@ -66,7 +66,7 @@ class Parts:
         self._open_array = open_array or self._open_here
         self._index = index
         self._readers: dict[tuple[int, str], ArrayReader] = {}
-        self._checks: dict[tuple[str, str], NDArray[np.uint32]] = {}
+        self._checks: dict[str, dict[str, NDArray[np.uint32]]] = {}
         self._offsets: dict[tuple[int, str], NDArray[np.int64]] = {}
 
     def array(self, part: int, name: str) -> ArrayReader:
@@ -88,15 +88,23 @@ class Parts:
 
     def _clip_checks(self, info: PartInfo, name: str) -> NDArray[np.uint32] | None:
         """Return [clips]: the checksum of each clip's rows in a layer; None where there are none."""
+        checks = self._checks.get(info.part_id)
+        if checks is None:
+            checks = self._checks[info.part_id] = self._read_clip_checks(info)
+        return checks.get(name)
+
+    def _read_clip_checks(self, info: PartInfo) -> dict[str, NDArray[np.uint32]]:
         array = info.arrays.get(CLIP_CHECKS)
-        if array is None or array.chunk_rows is None or name not in map(str, info.layers):
-            return None
-        if (info.part_id, name) not in self._checks:
-            folder, checks = self._folders.part(info.part_id), np.empty(array.shape, np.uint32)
-            ShardReader(folder, CLIP_CHECKS, array).read(checks, verify=True)
-            for layer, column in zip(info.layers, checks.T, strict=True):
-                self._checks[info.part_id, str(layer)] = column
-        return self._checks[info.part_id, name]
+        if array is None or array.chunk_rows is None:
+            return {}
+        checks = np.empty(array.shape, np.uint32)
+        try:
+            ShardReader(self._folders.part(info.part_id), CLIP_CHECKS, array).read(
+                checks, verify=True
+            )
+        except (ChunkDamaged, OSError):
+            return {}  # the chunks have checksums, too; `verify` tells
+        return dict(zip(map(str, info.layers), checks.T, strict=True))
 
     def offsets(self, part: int, prefix: str, *, verify: bool) -> NDArray[np.int64]:
         """Return [clips + 1]: where each clip's rows start, in a side table (``images/``)."""

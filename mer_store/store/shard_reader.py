@@ -146,7 +146,7 @@ class ShardReader:
         mapping = self._mapped()
         chunk, inside = divmod(start, self._chunk_rows)
         end_chunk = (start + n_rows - 1) // self._chunk_rows + 1
-        if verify and self._marks.find(0, chunk, end_chunk) >= 0:
+        if verify and not self._is_checked(clip) and self._marks.find(0, chunk, end_chunk) >= 0:
             checks = None if clip is None else self._clip_checks()
             if clip is None or checks is None:
                 self._verify(mapping, np.arange(chunk, end_chunk))
@@ -165,7 +165,7 @@ class ShardReader:
             return
         mapping = self._mapped()
         first, last = divmod(start, self._chunk_rows), divmod(start + n_rows - 1, self._chunk_rows)
-        alone = clip is not None and self._clip_checks() is not None
+        alone = self._is_checked(clip) or (clip is not None and self._clip_checks() is not None)
         if verify and not alone and self._marks.find(0, first[0], last[0] + 1) >= 0:
             first, last = (first[0], 0), (last[0], self._chunk_rows - 1)
         begin, end = (c * self._stride + i * self._row_bytes for c, i in (first, last))
@@ -185,16 +185,17 @@ class ShardReader:
     def _verify_clip(
         self, mapping: Mapping, start: int, n_rows: int, clip: int, checks: NDArray[np.uint32]
     ) -> None:
-        """Check the checksum of a clip's rows, unless it was checked before."""
-        self._checked_clips = self._checked_clips or bytearray(len(checks))
-        if self._checked_clips[clip]:
-            return
+        """Check the checksum of a clip's rows."""
         memory, stop = memoryview(mapping.memory), start + n_rows
         pieces = [memory[begin:end] for begin, end in row_bytes(self.info, start, stop)]
         if check_of(pieces) != checks[clip]:
             where = self._part / self._path
             raise ChunkDamaged(f"{where}: rows differ from the clip's checksum", (start, stop))
+        self._checked_clips = self._checked_clips or bytearray(len(checks))
         self._checked_clips[clip] = True
+
+    def _is_checked(self, clip: int | None) -> bool:
+        return clip is not None and bool(self._checked_clips) and self._checked_clips[clip] > 0
 
     def _check(self, chunk: int, data: Array, crc: bytes) -> None:
         if crc_of(data) != int.from_bytes(crc, "little"):

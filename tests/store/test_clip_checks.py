@@ -10,7 +10,9 @@ from part_factory import make_set, ok_clip, part_folder, write_part
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store.clip_checks import CLIP_CHECKS, check_of, row_bytes
+from mer_store.store.feature_set import FeatureSet
 from mer_store.store.record import CommitRecord
+from mer_store.store.verify import verify
 from mer_store.store.writer import ClipRows
 
 LENGTHS = {"a": 3, "b": 700, "none": 0, "c": 1, "d": 300}
@@ -52,3 +54,30 @@ def test_a_record_whose_checks_do_not_fit_is_refused(record_and_set):
     values["arrays"][CLIP_CHECKS]["shape"] = [4, 2]
     with pytest.raises(StoreDamagedError, match="crc32c"):
         CommitRecord.from_values(values, "here")
+
+
+@pytest.mark.parametrize("how", ["deleted", "flipped"])
+def test_where_they_are_damaged_the_chunks_are_checked(record_and_set, how):
+    record, made = record_and_set
+    expected = made.ragged([18], list("abcd"))
+    folder = part_folder(made, record)
+    checks, layer = folder / CLIP_CHECKS / "c/0/0", folder / "18/c/0/0"
+    if how == "deleted":
+        checks.unlink()
+    else:
+        flip(checks, 3)
+    again = FeatureSet(made.path, made.spec)
+    for rows, others in zip(again.ragged([18], list("abcd")), expected, strict=True):
+        np.testing.assert_array_equal(rows, others)
+    assert {CLIP_CHECKS in finding.path for finding in verify(made)} == {True}
+
+    flip(layer, 700)  # in the rows of b, whose chunk has those of a, too
+    with pytest.raises(StoreDamagedError, match=r"chunk 0: checksum differs.* clips a, b\."):
+        FeatureSet(made.path, made.spec).ragged([18], ["a"])
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
