@@ -25,7 +25,7 @@ SCRIPTS = {
     "audio_model.py": (),
     "text_model.py": (),
     "baseline_audio.py": (),
-    "visual.py": ("--full", "--clips", "12"),
+    "visual_path.py": ("--full", "--clips", "12"),
     "loading.py": ("--clips", "115595", "--rounds", "9"),
     "dataloader.py": ("--clips", "1024", "--rounds", "9"),
     "verify.py": ("--megabytes", "1000"),

@@ -41,8 +41,8 @@ def split(
     """Say what to do with a part of which `n_deaths` workers died.
 
     Once: try it whole again. Twice: set apart the clips that were in hand both times; where that is unknown,
-    halve its clips. A single clip of which two died while it was alone is rejected: workers are also killed
-    by others, at random.
+    halve its clips. A single clip of which two died while it was alone is tried a modality at a time; of a
+    single modality it is rejected. Once is not enough: workers are also killed by others, at random.
 
     Parameters
     ----------
@@ -74,6 +74,8 @@ def split(
             replace(work, sources=work.sources[:middle]),
             replace(work, sources=work.sources[middle:], rejected={}),
         ]
+    if len(work.streams) > 1:
+        return [replace(work, streams=(stream,)) for stream in work.streams]
     reason = "its worker died on this clip twice (crashed decoder, out of memory, or killed)"
     killers = {source.clip_id: reason for source in work.sources}
     return [replace(work, sources=(), rejected={**work.rejected, **killers})]

@@ -26,7 +26,7 @@ def lines(text):
 
 def test_every_stage_has_its_line(tmp_path):
     options = "--clips 2 --seconds 0.4 --rounds 1".split()
-    text = run("visual.py", *options, "--folder", str(tmp_path))
+    text = run("visual_path.py", *options, "--folder", str(tmp_path))
     ratios = lines(text)
     assert len(ratios) == 7 + 2 + 2  # the two sizes of crops have lines of the same names
     assert ratios["detect in every image, one a call"] == 1

@@ -77,6 +77,23 @@ def test_a_poison_clip_is_found_and_blamed_alone(tmp_path):
     assert report.tally == Tally(n_ok=30, n_failed=2)
 
 
+def test_of_a_clip_that_kills_in_one_modality_the_others_are_made(tmp_path):
+    class Crashing(MortalCrew):
+        def make_part(self, work):
+            names = {stream.request.stream_name for stream in work.streams}
+            if "visual" in names and "1-5" in {source.clip_id for source in work.sources}:
+                raise WorkerDiedError
+            made.extend((source.clip_id, name) for source in work.sources for name in names)
+            blamed.extend((clip_id, name) for clip_id in work.rejected for name in names)
+            return super().make_part(work)
+
+    made, blamed = [], []
+    streams = tuple(StreamWork(ExtractorRequest(name), ()) for name in ("audio", "visual", "text"))
+    run(Crashing(), [replace(work, streams=streams) for work in works(3)], tmp_path)
+    assert len(made) == len(set(made)) == 3 * 8 * 3 - 1
+    assert blamed == [("1-5", "visual")]
+
+
 def test_workers_that_always_die_end_the_run(tmp_path):
     everything = {f"{part}-{clip}" for part in range(40) for clip in range(8)}
     crew = MortalCrew(poison=everything)
