@@ -16,6 +16,8 @@ from torch import Tensor
 from extractors.visual.resample import resample
 from mer_store.errors import UsageError
 
+CODE_VERSION = 2
+"""Raised whenever the code here or in ``resample`` gives other numbers; crops that are stored stay as they are."""
 FILTERS = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the filters that are done here."""
 TOGETHER = 16
@@ -40,10 +42,11 @@ class Pixels:
     @property
     def settings(self) -> Mapping[str, Any]:
         """JSON values for the spec."""
-        return {
+        values = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
         }
+        return {**values, "code": CODE_VERSION}
 
     @property
     def height_width(self) -> tuple[int, int] | None:

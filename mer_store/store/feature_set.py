@@ -73,7 +73,7 @@ class FeatureSet:
     @property
     def clip_ids(self) -> tuple[str, ...]:
         """Clips that have features at any layer, sorted."""
-        return self.index.ok_clips[1]
+        return self.index.ok_ids
 
     def ledger(self, clip_ids: Sequence[str]) -> Ledger:
         """Return what became of each clip, aligned to `clip_ids`."""

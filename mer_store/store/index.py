@@ -176,12 +176,16 @@ class Index:
             number, ids, wanted, place = number[other] + 1, ids[other], wanted[other], place[other]
 
     @cached_property
-    def ok_clips(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-        """Numbers and ids of the clips that have features at any layer, sorted by id."""
+    def ok_clips(self) -> NDArray[np.int64]:
+        """Numbers of the clips that have features at any layer, sorted by id."""
         numbers = np.flatnonzero(self.status == Status.OK)
-        ids = self.ids(numbers)
-        order = np.argsort(ids)
-        return numbers[order], tuple(ids[order].tolist())
+        # UTF-8 sorts as the text does.
+        return numbers[np.argsort(self.rows["clip_id"][self.first[numbers]])]
+
+    @cached_property
+    def ok_ids(self) -> tuple[str, ...]:
+        """Their ids."""
+        return tuple(self.ids(self.ok_clips).tolist())
 
     def ids(self, numbers: NDArray[np.int64]) -> NDArray[np.str_]:
         """Return the ids of clips given by number."""

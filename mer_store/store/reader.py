@@ -161,10 +161,7 @@ class Reader:
             raise UsageError(
                 f"{self.spec.name}: no layer asked for; there are {describe_layers(index.layers)}"
             )
-        if clip_ids is None:
-            number, clip_ids = index.ok_clips
-        else:
-            number = index.find(clip_ids)
+        number = index.ok_clips if clip_ids is None else index.find(clip_ids)
         serving = np.full((len(names), len(number)), -1, dtype=np.int32)
         there = number >= 0
         every = slice(None) if there.all() else there
@@ -172,8 +169,9 @@ class Reader:
             serving[row, every] = index.column(str(name))[number[every]]
         lacking = np.flatnonzero((serving < 0).any(axis=0))
         if len(lacking):
-            lacking_ids = [str(clip_ids[n]) for n in lacking.tolist()]
-            raise UsageError(self._what_is_missing(names, lacking_ids, len(clip_ids)))
+            ids = index.ok_ids if clip_ids is None else clip_ids
+            lacking_ids = [str(ids[n]) for n in lacking.tolist()]
+            raise UsageError(self._what_is_missing(names, lacking_ids, len(ids)))
         return serving
 
     def _what_is_missing(self, names: Sequence[Layer], lacking: Sequence[str], n_asked: int) -> str:
