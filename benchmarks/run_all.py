@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
 from target import GATHERED, Figure, gathered
 
 HERE = Path(__file__).parent
@@ -31,7 +32,10 @@ SCRIPTS = {
     "verify.py": ("--megabytes", "1000"),
     "sharing.py": ("--gb", "2", "--rounds", "5"),
     "fusion_launch.py": (),
+    "gpu.py": ("all", "--device", "cuda:0"),
 }
+#: What runs only where there is a GPU, at full size always.
+OF_GPU = "gpu.py"
 
 
 def table(figures: list[tuple[str, Figure]]) -> str:
@@ -58,10 +62,14 @@ def main() -> None:
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         for name in chosen.scripts or SCRIPTS:
+            if name == OF_GPU and not torch.cuda.is_available():
+                print(f"\n== {name}: no GPU here", flush=True)
+                continue
             print(f"\n== {name}", flush=True)
             lines = Path(folder) / name
             lines.touch()
-            command = [sys.executable, str(HERE / name), *(SCRIPTS[name] if chosen.full else ())]
+            sizes = SCRIPTS[name] if chosen.full or name == OF_GPU else ()
+            command = [sys.executable, str(HERE / name), *sizes]
             environment = {**os.environ, GATHERED: str(lines)}
             if subprocess.run(command, check=False, env=environment).returncode:
                 failed.append(name)

@@ -38,7 +38,9 @@ NOTHING = "sizes, the index of the shard"
 BY_CLIP = (
     "about 0.06 ms of Python a clip: its checks, its copy beside the others, its row of the ledger"
 )
-IN_PIECES = "four fifths are the read calls, a quarter slower for leaving out the checksums between chunks"
+IN_PIECES = (
+    "four fifths are the read calls, a quarter slower for leaving out the checksums between chunks"
+)
 OPENING = "three quarters are the read calls; then the clips are sorted, once an opened feature set"
 BY_RUN = "about 10 us of Python a clip and layer"
 
