@@ -16,7 +16,7 @@ from extractors.visual.faces.video import VideoFaces
 from mer_store.errors import UsageError
 
 CODE_VERSION = 1
-"""Raised whenever the code here, in ``faces`` or in the extractor gives other numbers for the same settings."""
+"""Raised where the code here, in ``faces`` or in the extractor gives other numbers for the same settings."""
 CROP_PX = 224
 RECIPE_FACES = {"default": "centerface", "mertools2024": "openface", "mertools2023": "openface"}
 """Where each recipe's faces come from. MERTools takes all of OpenFace's crops, in both years alike."""

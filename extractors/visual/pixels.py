@@ -17,7 +17,7 @@ from extractors.visual.resample import resample
 from mer_store.errors import UsageError
 
 CODE_VERSION = 2
-"""Raised whenever the code here or in ``resample`` gives other numbers; crops that are stored stay as they are."""
+"""Raised whenever the code here or in ``resample`` gives other numbers. Stored crops do not depend on it."""
 FILTERS = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the filters that are done here."""
 TOGETHER = 16
