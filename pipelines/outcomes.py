@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from extractors.batching import batches
 from extractors.contract import (
@@ -41,20 +42,20 @@ class Outcome:
 
     def rows(self, level: str) -> ClipRows:
         """Return what the writer of `level` stores."""
-        rows = ClipRows(self.clip_id, "failed")
-        if origin := self.origin:
-            rows = replace(
-                rows, digest=origin.digest, n_bytes=origin.n_bytes, mtime_ns=origin.mtime_ns
-            )
-        states = self.states
+        origin, states = self.origin, self.states
+        identity: dict[str, Any] = {}
+        if origin:
+            identity = {
+                "digest": origin.digest, "n_bytes": origin.n_bytes, "mtime_ns": origin.mtime_ns,
+            }  # fmt: skip
         if isinstance(states, ClipProblem):
             status = "empty" if isinstance(states, ClipEmpty) else "failed"
-            return replace(rows, status=status, reason=str(states))
+            return ClipRows(self.clip_id, status, str(states), **identity)
         if level == "frame":
             layers = dict(states.frame)
         else:
             layers = {layer: vector[None, :] for layer, vector in states.utterance.items()}
-        return replace(rows, status="ok", layers=layers, tables=states.tables)
+        return ClipRows(self.clip_id, "ok", **identity, layers=layers, tables=states.tables)
 
 
 class Stopwatch:

@@ -91,18 +91,22 @@ class Tally:
 
     def __add__(self, other: "Tally") -> "Tally":
         """Add field by field."""
-        return self._with(other, 1)
+        return Tally(
+            self.n_ok + other.n_ok,
+            self.n_empty + other.n_empty,
+            self.n_failed + other.n_failed,
+            self.media_s + other.media_s,
+            self.waiting_s + other.waiting_s,
+            self.computing_s + other.computing_s,
+            self.writing_s + other.writing_s,
+            _sums(self.by_modality, other.by_modality) if other.by_modality else self.by_modality,
+        )
 
     def __sub__(self, other: "Tally") -> "Tally":
         """Subtract field by field."""
-        return self._with(other, -1)
-
-    def _with(self, other: "Tally", sign: int) -> "Tally":
-        numbers = {name: getattr(self, name) + sign * getattr(other, name) for name in NUMBERS}
-        seconds = dict(self.by_modality)
-        for name, some_s in other.by_modality.items():
-            seconds[name] = seconds.get(name, 0.0) + sign * some_s
-        return Tally(**numbers, by_modality=seconds)
+        negative = {name: -getattr(other, name) for name in NUMBERS}
+        seconds = {name: -some_s for name, some_s in other.by_modality.items()}
+        return self + Tally(**negative, by_modality=seconds)
 
     def parts_of(self, stage: str) -> dict[str, float]:
         """Return each modality's part of ``decoding``, ``computing`` or ``writing``, the largest first.
@@ -116,6 +120,10 @@ class Tally:
         }
         ordered = sorted(seconds, key=lambda name: -seconds[name])
         return {name: seconds[name] / sum(seconds.values()) for name in ordered}
+
+
+def _sums(some: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    return {name: some.get(name, 0.0) + more.get(name, 0.0) for name in {**some, **more}}
 
 
 NUMBERS = tuple(item.name for item in fields(Tally) if item.name != "by_modality")

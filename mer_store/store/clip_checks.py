@@ -31,25 +31,30 @@ def clip_checks(shard: Path, info: ArrayInfo, offsets: NDArray[np.int64]) -> NDA
     offsets
         [clips + 1]: clip c owns the rows ``offsets[c]:offsets[c + 1]``.
     """
-    checks = np.zeros(len(offsets) - 1, dtype=np.uint32)
     if not info.n_rows:
-        return checks
-    memory = np.memmap(shard, dtype=np.uint8, mode="r")
-    view = memory.data
+        return np.zeros(len(offsets) - 1, dtype=np.uint32)
+    view = np.memmap(shard, dtype=np.uint8, mode="r").data
+    chunk_rows, stride, width = info.chunk_rows or 1, info.stride, info.row_bytes
+    checks = []
     bounds: list[int] = offsets.tolist()
-    for clip, (start, stop) in enumerate(pairwise(bounds)):
-        checks[clip] = check_of([view[begin:end] for begin, end in row_bytes(info, start, stop)])
-    return checks
+    for start, stop in pairwise(bounds):
+        chunk, inside = divmod(start, chunk_rows)
+        if inside + stop - start <= chunk_rows:  # in one chunk, as a single row always is
+            begin = chunk * stride + inside * width
+            checks.append(crc32c(view[begin : begin + (stop - start) * width]))
+        else:
+            checks.append(check_of([view[slice(*span)] for span in row_bytes(info, start, stop)]))
+    return np.array(checks, dtype=np.uint32)
 
 
 def row_bytes(info: ArrayInfo, start: int, stop: int) -> list[tuple[int, int]]:
     """Return where in a shard the bytes of a run of rows lie: one span a chunk."""
-    chunk_rows, spans = info.chunk_rows or 1, []
+    chunk_rows, stride, width, spans = info.chunk_rows or 1, info.stride, info.row_bytes, []
     while start < stop:
         chunk, inside = divmod(start, chunk_rows)
         n_rows = min(stop - start, chunk_rows - inside)
-        begin = chunk * info.stride + inside * info.row_bytes
-        spans.append((begin, begin + n_rows * info.row_bytes))
+        begin = chunk * stride + inside * width
+        spans.append((begin, begin + n_rows * width))
         start += n_rows
     return spans
 
