@@ -106,6 +106,11 @@ class Killer:
             process = self._random.choice(victims)
             os.kill(process, signal.SIGKILL)
             self.deaths[process] = time.time()
+            while _is_ours(process):
+                time.sleep(0.001)
+            self._n_begun += self._news(
+                self._log / str(process)
+            )  # what it began since it was looked at
 
     def _workers(self) -> list[int]:
         """Return the processes that compute, all started by this one."""
@@ -113,19 +118,21 @@ class Killer:
 
     def _count(self) -> int:
         """Return how many clips were begun, those begun again included: what is new in the log, added up."""
-        if not self._log.is_dir():
-            return 0
-        for path in self._log.iterdir():
-            process = int(path.name)
-            if process in self.deaths:
-                continue
-            with path.open() as file:
-                file.seek(self._read.get(process, 0))
-                for line in iter(file.readline, ""):
-                    if line.startswith("b") and line.endswith("\n"):
-                        self._n_begun += int(line.split()[2])
-                self._read[process] = file.tell()
+        if self._log.is_dir():
+            alive = [path for path in self._log.iterdir() if int(path.name) not in self.deaths]
+            self._n_begun += sum(map(self._news, alive))
         return self._n_begun
+
+    def _news(self, path: Path) -> int:
+        """Return how many clips a process has begun since its log was last read."""
+        n_begun, process = 0, int(path.name)
+        with path.open() as file:
+            file.seek(self._read.get(process, 0))
+            for line in iter(file.readline, ""):
+                if line.startswith("b") and line.endswith("\n"):
+                    n_begun += int(line.split()[2])
+            self._read[process] = file.tell()
+        return n_begun
 
 
 def _is_ours(process: int) -> bool:
