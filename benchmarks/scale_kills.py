@@ -42,7 +42,8 @@ def killed(folder: Path, options: argparse.Namespace) -> None:
     found = look(setup)
     print(
         f"  {ran.wall_s:.0f} s, {len(killer.deaths)} workers killed, {ran.report.n_lost} parts made again, "
-        f"{found.n_parts} parts"
+        f"{found.n_parts} parts; {ran.memory.peak(0.5) / 1e6:.0f} MB half way, "
+        f"{ran.memory.peak() / 1e6:.0f} MB at the end"
     )
     at_least("workers killed", len(killer.deaths), n_kills)
     at_most("clips lost", found.n_lost, 0)
