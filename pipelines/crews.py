@@ -15,13 +15,13 @@ from pipelines.unfit import UnfitError
 from pipelines.work import PartReport, PartWork
 from pipelines.workers import Workers
 
-#: Parts in hand at once.
-N_IN_HAND = 2
+#: Parts in hand at once: one computes, and of two others one is likely ready to when it pauses.
+N_IN_HAND = 3
 
 
 @dataclass
 class LocalCrew:
-    """Two worker threads in this process: one part computes while the other is read, written or committed."""
+    """Worker threads in this process: one part computes while the others are read, written or committed."""
 
     executor: Executor
     report: Report
@@ -32,7 +32,7 @@ class LocalCrew:
         return partial(make_part, report=self.report)
 
     def n_workers(self) -> int:
-        """Two parts may be in hand: they take turns at the device (`Turns`)."""
+        """Return how many parts may be in hand: they take turns at the device (`Turns`)."""
         return N_IN_HAND
 
     def lost(self, error: BaseException) -> int:  # noqa: ARG002

@@ -1,4 +1,4 @@
-"""Turns at the device: where two parts are in hand, one computes while the other reads or writes."""
+"""Turns at the device: of the parts in hand one computes while the others read or write."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
