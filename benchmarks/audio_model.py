@@ -9,7 +9,6 @@ width is HuBERT-large's; weights are random. Run in pairs, A B A B, since these 
 """
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -42,10 +41,17 @@ def build(device: str, dtype: str) -> tuple[AudioExtractor, HubertModel]:
     extractor = AudioExtractor(
         ExtractorRequest("audio", model="tiny", device=device, compute_dtype=dtype)
     )
-    large = SpeechModel("large", "random", False, config, True, lambda: copy.deepcopy(model))
+    large = SpeechModel("large", "random", False, config, True, lambda: twin(model))
     extractor._speech_model = large
     extractor._states = HiddenStates(large, extractor._device, extractor._dtype)
     return extractor, model
+
+
+def twin(model: HubertModel) -> HubertModel:
+    """Return another model with the same weights; a deep copy shares the class that holds its weight norm."""
+    other = HubertModel(model.config).eval()
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def clips(n_clips: int) -> list[Loaded]:

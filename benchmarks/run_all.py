@@ -31,7 +31,7 @@ SCRIPTS = {
     "dataloader.py": ("--clips", "1024", "--rounds", "9"),
     "verify.py": ("--megabytes", "1000"),
     "sharing.py": ("--gb", "2", "--rounds", "5"),
-    "fusion_launch.py": (),
+    "fusion_launch.py": ("--scale", "1"),
     "gpu.py": ("all", "--device", "cuda:0"),
 }
 #: What runs only where there is a GPU, at full size always.
