@@ -24,6 +24,9 @@ SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.target": False,
+    # What a scheduler remembers of messages and events, among them ours of progress, grows to these lengths.
+    "distributed.admin.log-length": 100,
+    "distributed.admin.low-level-log-length": 100,
     "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
     # Threads are set per worker; dask would set one, and in this process's environment, too.
     "distributed.nanny.pre-spawn-environ": {},
