@@ -146,7 +146,7 @@ class ShardReader:
         mapping = self._mapped()
         chunk, inside = divmod(start, self._chunk_rows)
         end_chunk = (start + n_rows - 1) // self._chunk_rows + 1
-        if verify and not self._is_checked(clip) and self._marks.find(0, chunk, end_chunk) >= 0:
+        if verify and self._is_unchecked(clip, chunk, end_chunk):
             checks = None if clip is None else self._clip_checks()
             if clip is None or checks is None:
                 self._verify(mapping, np.arange(chunk, end_chunk))
@@ -165,8 +165,8 @@ class ShardReader:
             return
         mapping = self._mapped()
         first, last = divmod(start, self._chunk_rows), divmod(start + n_rows - 1, self._chunk_rows)
-        alone = self._is_checked(clip) or (clip is not None and self._clip_checks() is not None)
-        if verify and not alone and self._marks.find(0, first[0], last[0] + 1) >= 0:
+        unchecked = verify and self._is_unchecked(clip, first[0], last[0] + 1)
+        if unchecked and (clip is None or self._clip_checks() is None):
             first, last = (first[0], 0), (last[0], self._chunk_rows - 1)
         begin, end = (c * self._stride + i * self._row_bytes for c, i in (first, last))
         if not mapping.holds((begin, (begin + end) // 2, end)):
@@ -194,8 +194,11 @@ class ShardReader:
         self._checked_clips = self._checked_clips or bytearray(len(checks))
         self._checked_clips[clip] = True
 
-    def _is_checked(self, clip: int | None) -> bool:
-        return clip is not None and bool(self._checked_clips) and self._checked_clips[clip] > 0
+    def _is_unchecked(self, clip: int | None, first: int, end: int) -> bool:
+        """Tell whether neither a clip nor all the chunks it lies in were checked before."""
+        if clip is not None and self._checked_clips and self._checked_clips[clip]:
+            return False
+        return self._marks.find(0, first, end) >= 0
 
     def _check(self, chunk: int, data: Array, crc: bytes) -> None:
         if crc_of(data) != int.from_bytes(crc, "little"):

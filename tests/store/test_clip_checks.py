@@ -11,6 +11,7 @@ from part_factory import make_set, ok_clip, part_folder, write_part
 from mer_store.errors import StoreDamagedError
 from mer_store.store.clip_checks import CLIP_CHECKS, check_of, row_bytes
 from mer_store.store.feature_set import FeatureSet
+from mer_store.store.part_reader import Parts
 from mer_store.store.record import CommitRecord
 from mer_store.store.verify import verify
 from mer_store.store.writer import ClipRows
@@ -74,6 +75,17 @@ def test_where_they_are_damaged_the_chunks_are_checked(record_and_set, how):
     flip(layer, 700)  # in the rows of b, whose chunk has those of a, too
     with pytest.raises(StoreDamagedError, match=r"chunk 0: checksum differs.* clips a, b\."):
         FeatureSet(made.path, made.spec).ragged([18], ["a"])
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_they_are_read_once_and_only_to_check(record_and_set, monkeypatch, verify):
+    _, made = record_and_set
+    read, real = [], Parts._read_clip_checks
+    noting = lambda self, info: read.append(info.part_id) or real(self, info)  # noqa: E731
+    monkeypatch.setattr(Parts, "_read_clip_checks", noting)
+    for _ in range(2):
+        made.ragged([17, 18], ["a", "b"], verify=verify)
+    assert len(read) == verify
 
 
 def flip(path, at):
