@@ -10,7 +10,7 @@ ADVICE = {
     "writing": "the store on a faster disk, fewer layers, or larger --part-clips",
 }
 #: What modalities do in each stage.
-DOING = dict(zip(ADVICE, ("decoding", "computing", "writing"), strict=True))
+DOING = dict(zip(ADVICE, Tally().by_stage, strict=True))
 READING = "reading"
 
 
@@ -46,11 +46,8 @@ class Bottleneck:
 
 
 def find_bottleneck(tally: Tally) -> Bottleneck | None:
-    """Return the stage that took most of the time; None where nothing took any.
-
-    The model waits for input: that wait is the time of reading and decoding that was not hidden behind it.
-    """
-    times_s = dict(zip(ADVICE, (tally.waiting_s, tally.computing_s, tally.writing_s), strict=True))
+    """Return the stage that took most of the time; None where nothing took any."""
+    times_s = dict(zip(ADVICE, tally.by_stage.values(), strict=True))
     whole_s = sum(times_s.values())
     if not tally.n_ok or whole_s <= 0:
         return None

@@ -45,13 +45,8 @@ class Pacer:
         then_s, then = self._samples[0]
         span_s = max(now_s - then_s, 1e-3)
         done = self.total - then
-        busy_s = done.waiting_s + done.computing_s + done.writing_s
-        whole_s = max(span_s, busy_s)  # a long batch is reported when it is over
-        times_s = {
-            "decoding": done.waiting_s,
-            "computing": done.computing_s,
-            "writing": done.writing_s,
-        }
+        times_s = done.by_stage
+        whole_s = max(span_s, sum(times_s.values()))  # a long batch is reported when it is over
         stage = max(times_s, key=lambda name: times_s[name])
         modality, part = next(iter(done.parts_of(stage).items()), ("", 0.0))
         return Pace(

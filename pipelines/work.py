@@ -108,8 +108,15 @@ class Tally:
         seconds = {name: -some_s for name, some_s in other.by_modality.items()}
         return self + Tally(**negative, by_modality=seconds)
 
+    @property
+    def by_stage(self) -> dict[str, float]:
+        """Seconds by stage. What the model waited is the decoding and reading not hidden behind it."""
+        return {
+            "decoding": self.waiting_s, "computing": self.computing_s, "writing": self.writing_s,
+        }  # fmt: skip
+
     def parts_of(self, stage: str) -> dict[str, float]:
-        """Return each modality's part of ``decoding``, ``computing`` or ``writing``, the largest first.
+        """Return each modality's part of a stage of `by_stage`, the largest first.
 
         They add up to 1; empty where there is one modality. Reading has the name ''.
         """
