@@ -103,8 +103,7 @@ class Data:
         feature_set = Store.create(path).ensure(spec_of(self.level))
         for clips in np.array_split(np.arange(len(self.clips)), n_parts):
             with PartWriter(feature_set, list(self.layers)) as writer:
-                for number in clips.tolist():
-                    writer.add(self.clips[number])
+                writer.add_all([self.clips[number] for number in clips.tolist()])
                 writer.commit()
         return feature_set
 

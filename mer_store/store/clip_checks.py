@@ -5,7 +5,6 @@ whose digest is in the commit record.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +33,16 @@ def clip_checks(shard: Path, info: ArrayInfo, offsets: NDArray[np.int64]) -> NDA
     if not info.n_rows:
         return np.zeros(len(offsets) - 1, dtype=np.uint32)
     view = np.memmap(shard, dtype=np.uint8, mode="r").data
-    chunk_rows, stride, width = info.chunk_rows or 1, info.stride, info.row_bytes
-    checks = []
-    bounds: list[int] = offsets.tolist()
-    for start, stop in pairwise(bounds):
-        chunk, inside = divmod(start, chunk_rows)
-        if inside + stop - start <= chunk_rows:  # in one chunk, as a single row always is
-            begin = chunk * stride + inside * width
-            checks.append(crc32c(view[begin : begin + (stop - start) * width]))
-        else:
-            checks.append(check_of([view[slice(*span)] for span in row_bytes(info, start, stop)]))
+    n_rows = np.diff(offsets)
+    chunk, inside = np.divmod(offsets[:-1], info.chunk_rows or 1)
+    in_pieces = inside + n_rows > (info.chunk_rows or 1)  # never a single row
+    begins = chunk * info.stride + inside * info.row_bytes
+    ends = begins + np.where(in_pieces, 0, n_rows * info.row_bytes)
+    spans = zip(begins.tolist(), ends.tolist(), strict=True)
+    checks = [crc32c(view[begin:end]) for begin, end in spans]
+    for clip in np.flatnonzero(in_pieces).tolist():
+        pieces = row_bytes(info, int(offsets[clip]), int(offsets[clip + 1]))
+        checks[clip] = check_of([view[slice(*span)] for span in pieces])
     return np.array(checks, dtype=np.uint32)
 
 

@@ -77,6 +77,32 @@ class LayerFiles:
         block = self._block
         return block.stage(rows) if block and len(rows[0]) <= block.room else None
 
+    @property
+    def room(self) -> int:
+        """Rows like those of the clip before that can be staged now."""
+        return self._block.room if self._block else 0
+
+    def stage_clips(self, rows: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+        """Copy clips of one row each, [1, D] per clip and layer, clip by clip, at most `room` of them.
+
+        Returns
+        -------
+        NDArray or None
+            The copy [clips, sum of D]; None where their shapes are not those of the clip before.
+        """
+        shapes = [(array.dtype, array.shape) for array in rows]
+        if self._block is None or shapes != (self._shapes or []) * (len(rows) // len(self._layers)):
+            return None
+        if {array.dtype for array in rows} != {self._block.dtype}:
+            return None
+        return self._block.stage_clips(rows)
+
+    def take_clips(self, n_clips: int) -> None:
+        """Keep the clips that `stage_clips` copied, none of which holds more than the stored type does."""
+        if self._block is not None:
+            self._widths = self._block.widths
+            self._block.take(n_clips, frozenset())
+
     def append(
         self, rows: Sequence[NDArray[Any]], wide: Collection[Layer], *, staged: bool
     ) -> None:

@@ -49,6 +49,20 @@ class PartFiles:
         """Check and, where they are few, copy a clip's rows; as `LayerFiles.stage`."""
         return self._layer_files.stage(clip_id, rows)
 
+    @property
+    def room(self) -> int:
+        """Clips of one row that can be staged together now."""
+        return self._layer_files.room
+
+    def stage_clips(self, rows: Sequence[NDArray[Any]]) -> NDArray[Any] | None:
+        """Copy clips of one row each; as `LayerFiles.stage_clips`."""
+        return self._layer_files.stage_clips(rows)
+
+    def take_clips(self, n_clips: int) -> None:
+        """Add the clips that were copied by `stage_clips`, which have no side tables."""
+        self._layer_files.take_clips(n_clips)
+        self._counts += [1] * n_clips
+
     def append(
         self,
         clip_id: str,
@@ -169,12 +183,11 @@ class PartFiles:
         self, layer_files: Mapping[str, RowsFile], arrays: Mapping[str, ArrayInfo]
     ) -> None:
         offsets = np.cumsum([0, *self._counts], dtype=np.int64)
-        names = [str(layer) for layer in self._layers]
-        checking = [
-            self._pool.submit(clip_checks, layer_files[name].path, arrays[name], offsets)
-            for name in names
+        # One after the other: single rows keep Python busy, and meanwhile files are synced.
+        each = [
+            clip_checks(layer_files[n].path, arrays[n], offsets) for n in map(str, self._layers)
         ]
-        checks = np.stack([future.result() for future in checking], axis=1)
+        checks = np.stack(each, axis=1)
         self._file(CLIP_CHECKS, checks).append(checks)
 
     def _append_offsets(self) -> None:

@@ -9,11 +9,10 @@ from mer_store.store.metadata import (
     array_metadata,
     member_metadata,
     part_metadata,
-    quick_text,
     unknown_pieces,
 )
 from mer_store.store.record import CommitRecord
-from mer_store.strict_json import parse
+from mer_store.strict_json import compact_json, parse
 
 _LEDGER = b',"ledger":['
 
@@ -60,14 +59,14 @@ def _group_text(record: CommitRecord, record_text: bytes, members: Mapping[str, 
     """
     values = replace(record, ledger=()).to_values() | {"clip_ids": list(record.clip_ids)}
     values["files"].pop(GROUP_FILE, None)
-    head = quick_text(part_metadata(members, {ATTRIBUTE: values}))
+    head = compact_json(part_metadata(members, {ATTRIBUTE: values}))
     ledger = record_text[record_text.find(_LEDGER) :].removesuffix(b"}\n")
     return head.replace(_LEDGER + b"]", ledger, 1)
 
 
 def _says(text: bytes | None, metadata: Any) -> bool:
     """Tell whether a text is the one we would write, byte for byte or in other words."""
-    return text is not None and (text == quick_text(metadata) or _json(text) == metadata)
+    return text is not None and (text == compact_json(metadata) or _json(text) == metadata)
 
 
 def _json(text: bytes | None) -> Any:

@@ -1,7 +1,6 @@
 """The commit record: what a part holds, where every clip's rows are, and the digest of every file."""
 
 import hashlib
-import json
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +28,7 @@ from mer_store.store.record_rules import (
 )
 from mer_store.store.record_text import read_plain
 from mer_store.store.shard import DTYPES, ArrayInfo
-from mer_store.strict_json import parse
+from mer_store.strict_json import compact_json, parse
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -114,7 +113,7 @@ class CommitRecord:
 
     def to_json(self) -> str:
         """Return the record's text: equal records have equal texts."""
-        return json.dumps(self.to_values(), ensure_ascii=False, separators=(",", ":")) + "\n"
+        return compact_json(self.to_values()).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> "CommitRecord":
@@ -161,8 +160,7 @@ def part_id(
     """Return the work key: whoever does the same work arrives at the same name."""
     names = [str(layer) for layer in sort_layers(layers)]
     key = [fingerprint, sorted(clip_ids), names, attempt]
-    text = json.dumps(key, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(compact_json(key).removesuffix(b"\n")).hexdigest()[:32]
 
 
 def misfit(record: CommitRecord, spec: Spec) -> str | None:

@@ -44,6 +44,15 @@ class RowBlock:
         np.concatenate(layers, axis=1, out=staged)
         return staged
 
+    def stage_clips(self, layers: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Copy clips of one row each, at most `room`: [1, D] per clip and layer, clip by clip."""
+        n_clips = len(layers) // len(self.widths)
+        staged = self._rows[self.n_rows : self.n_rows + n_clips]
+        # numpy would give up the interpreter for each of the rows, and wait for the threads that write.
+        joined = b"".join([rows.data for rows in layers])
+        staged[:] = np.frombuffer(joined, self.dtype).reshape(staged.shape)
+        return staged
+
     def take(self, n_rows: int, wide: frozenset[int]) -> None:
         """Keep the rows that were staged; the layers at `wide` hold more than the stored type does."""
         if wide:

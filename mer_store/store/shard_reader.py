@@ -2,8 +2,8 @@
 
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ ClipChecks = Callable[[], NDArray[np.uint32] | None]
 
 #: Reading from front to back, so many bytes are asked for at once: the system reads ahead by what is asked.
 _BATCH_BYTES = 1 << 22
+#: So many places are asked whether a span is in memory.
+_N_PROBES = 16
 #: Files that should be larger than this are looked at before room is made for their rows.
 _LARGE_BYTES = 1 << 25
 
@@ -222,27 +224,26 @@ class ShardReader:
         stop = info.n_rows if stop is None else stop
         first, end, n_batch = start // chunk_rows, -(-stop // chunk_rows), self._batch_chunks
         buffer = np.empty((min(n_batch, end - first) * chunk_rows, *info.shape[1:]), self.dtype)
-        with self._opened() if stop > start else nullcontext(-1) as descriptor:
+        with self._source(first, end) as source:
             for chunk in range(first, end, n_batch):
                 n_chunks = min(n_batch, end - chunk)
-                self._read_chunks(descriptor, chunk, n_chunks, buffer, verify=verify)
+                self._read_chunks(source, chunk, n_chunks, buffer, verify=verify)
                 row = chunk * chunk_rows
                 yield row, buffer[: min(n_chunks * chunk_rows, stop - row)]
 
     def read(self, out: Array, start: int = 0, *, verify: bool) -> None:
         """Read the span of ``len(out)`` rows from `start` into contiguous `out`, with no copy between."""
         info, chunk_rows = self.info, self._chunk_rows
-        if not len(out):
-            return
         first, n_whole = start // chunk_rows, len(out) // chunk_rows
-        with self._opened() as descriptor:
+        n_left = len(out) - n_whole * chunk_rows
+        with self._source(first, first + n_whole + (n_left > 0)) as source:
             for done in range(0, n_whole, self._batch_chunks):
                 n_chunks = min(self._batch_chunks, n_whole - done)
                 place = out[done * chunk_rows : (done + n_chunks) * chunk_rows]
-                self._read_chunks(descriptor, first + done, n_chunks, place, verify=verify)
-            if n_left := len(out) - n_whole * chunk_rows:
+                self._read_chunks(source, first + done, n_chunks, place, verify=verify)
+            if n_left:
                 last = np.empty((chunk_rows, *info.shape[1:]), self.dtype)
-                self._read_chunks(descriptor, first + n_whole, 1, last, verify=verify)
+                self._read_chunks(source, first + n_whole, 1, last, verify=verify)
                 out[n_whole * chunk_rows :] = last[:n_left]
 
     @property
@@ -250,19 +251,48 @@ class ShardReader:
         """Chunks that are read by one call; a call takes at most 1,024 pieces."""
         return max(min(_BATCH_BYTES // self._stride, self.info.n_chunks, 512), 1)
 
+    @contextmanager
+    def _source(self, first: int, end: int) -> Iterator[Mapping | int]:
+        """Give what to read chunks from: the file mapped, where they are in memory; else its descriptor.
+
+        Copying out of a mapping is twice as fast as read calls, which step over the checksums between chunks.
+        """
+        if first >= end:
+            yield -1
+            return
+        mapping = self._mapped()
+        n_apart = max((end - first) // _N_PROBES, 1)
+        places = [chunk * self._stride for chunk in range(first, end, n_apart)]
+        if mapping.holds([*places, end * self._stride - 1]):
+            yield mapping
+            return
+        with self._opened() as descriptor:
+            yield descriptor
+
     def _read_chunks(
-        self, descriptor: int, first: int, n_chunks: int, out: Array, *, verify: bool
+        self, source: Mapping | int, first: int, n_chunks: int, out: Array, *, verify: bool
     ) -> None:
-        """Read chunks into the front of contiguous `out`, their checksums beside it."""
+        """Read chunks into the front of contiguous `out`."""
         n_bytes = self.info.chunk_bytes
         data = out.reshape(-1).view(np.uint8)
         chunks = [data[n * n_bytes : (n + 1) * n_bytes] for n in range(n_chunks)]
+        if isinstance(source, Mapping):
+            copied = source.chunks[first : first + n_chunks]
+            out[: n_chunks * self._chunk_rows].reshape(copied.shape)[:] = copied
+            ends = ((first + n + 1) * self._stride for n in range(n_chunks))
+            checksums = [source.memory[end - CRC_BYTES : end] for end in ends]
+        else:
+            checksums = self._read_call(source, first, chunks)
+        for number, checksum in enumerate(checksums if verify else []):
+            self._check(first + number, chunks[number], checksum)
+
+    def _read_call(self, descriptor: int, first: int, chunks: Sequence[Array]) -> list[bytes]:
+        """Read neighbouring chunks by one call; return their checksums, which stand behind each of them."""
         checksums = [bytearray(CRC_BYTES) for _ in chunks]
         pieces: list[memoryview | bytearray] = []
         for chunk, checksum in zip(chunks, checksums, strict=True):
             pieces += [chunk.data, checksum]
-        if os.preadv(descriptor, pieces, first * self._stride) != n_chunks * self._stride:
+        if os.preadv(descriptor, pieces, first * self._stride) != len(chunks) * self._stride:
             where = self._part / self._path
             raise ChunkDamaged(f"{where}: chunk {first}: cut short while reading")
-        for number, checksum in enumerate(checksums if verify else []):
-            self._check(first + number, chunks[number], bytes(checksum))
+        return list(map(bytes, checksums))

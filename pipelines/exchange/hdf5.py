@@ -199,8 +199,7 @@ def _write_part(
     with PartWriter(feature_set, layers, attempt, versions) as writer:
         for run in blocks(found.offsets, chosen, found.row_bytes):
             statuses = [Status(n).name.lower() for n in found.layer_status[run, column].tolist()]
-            for clip in found.clips(run, layers, statuses):
-                writer.add(clip)
+            writer.add_all(found.clips(run, layers, statuses))
         writer.commit()
 
 

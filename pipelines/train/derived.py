@@ -123,8 +123,7 @@ def _write_part(
     ok = rows[status[rows] == Status.OK]
     arrays = _compute(derivation, [source.clip_ids[row] for row in ok.tolist()])
     with PartWriter(target, derivation.layers, last_attempt + 1, versions_of(*VERSIONED)) as writer:
-        for clip in _clips(source, status, rows, derivation, arrays):
-            writer.add(clip)
+        writer.add_all(list(_clips(source, status, rows, derivation, arrays)))
         writer.commit()
 
 

@@ -9,6 +9,7 @@ from part_factory import make_set, ok_clip, part_folder, values_of, write_part
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store import gather, index
+from mer_store.store.mappings import Mapping
 from mer_store.store.shard_reader import ShardReader
 from mer_store.store.store import Store
 from mer_store.store.zarr_reader import ZarrReader
@@ -17,6 +18,13 @@ CHUNK_BYTES = 256 * 4 * 2 + 4
 """On disk, of a layer of four float16 columns."""
 N_CLIPS = 600
 """In a part: three chunks, the last one not full."""
+
+
+@pytest.fixture(autouse=True, params=["in memory", "on disk"])
+def where(request, monkeypatch):
+    """Chunks are copied out of memory, or read by calls where the system says that they are not there."""
+    if request.param == "on disk":
+        monkeypatch.setattr(Mapping, "holds", lambda self, places: False)
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +212,14 @@ def test_clips_are_found_block_by_block(tmp_path, monkeypatch):
     assert made.index.ids(found[: len(ids)]).tolist() == ids[::-1]
     every_other = made.index.find(np.array(asked)[::2])
     np.testing.assert_array_equal(every_other, found[::2])
+
+
+def test_a_file_cut_short_after_it_was_read_is_found(made):
+    asked = names(0)
+    made.read([17], asked)
+    record = next(r for r in made.records() if r.clip_ids[0] == asked[0])
+    path = part_folder(made, record) / "17" / "c" / "0" / "0"
+    path.chmod(0o644)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(StoreDamagedError, match=r"expected .* bytes, got"):
+        made.read([17], asked)
