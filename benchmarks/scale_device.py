@@ -109,7 +109,8 @@ class FakeDevice:
         if LOG not in os.environ:
             return
         if self._log is None:
-            path = Path(os.environ[LOG], str(os.getpid()))
+            # Numbers of processes come again in a long run: threads use them up, too.
+            path = Path(os.environ[LOG], f"{os.getpid()}.{time.time_ns()}")
             self._log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(self._log, line.encode())
 

@@ -54,13 +54,11 @@ def killed(folder: Path, options: argparse.Namespace) -> None:
     at_most("most memory at 100 % / at 50 %", ran.memory.peak() / ran.memory.peak(0.5), 1.1)
 
 
-def repeated(ran: Ran, deaths: dict[int, float]) -> float:
+def repeated(ran: Ran, deaths: dict[str, float]) -> float:
     """Return the devices' time spent on what was done before, as a share of what is needed once."""
     rate = ran.setup.rate
     spent_s = sum(
-        _spent(one, rate, deaths.get(process))
-        for process, passes in ran.passes.items()
-        for one in passes
+        _spent(one, rate, deaths.get(log)) for log, passes in ran.passes.items() for one in passes
     )
     return spent_s * rate / ran.report.tally.media_s - 1
 
@@ -80,13 +78,14 @@ class Killer:
     def __init__(self, setup: Setup, n_kills: int) -> None:
         self._setup = setup
         self._due = [(number + 0.5) * setup.n_clips / n_kills for number in range(n_kills)]
-        self._log = setup.log
-        self._read: dict[int, int] = {}
+        self._logs = setup.log
+        self._read: dict[str, int] = {}
+        """How far each log was read."""
         self._n_begun = 0
         self._over = threading.Event()
         self._random = random.Random(0)  # noqa: S311 - no secret
-        self.deaths: dict[int, float] = {}
-        """When each process was killed."""
+        self.deaths: dict[str, float] = {}
+        """When each process was killed, by the name of its log."""
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -104,41 +103,44 @@ class Killer:
             while self._count() < due or not (victims := self._workers()):
                 if self._over.wait(0.02):
                     return
-            process = self._random.choice(victims)
-            os.kill(process, signal.SIGKILL)
-            self.deaths[process] = time.time()
-            while _is_ours(process):
+            log = self._random.choice(victims)
+            os.kill(_process(log), signal.SIGKILL)
+            self.deaths[log] = time.time()
+            while _is_ours(log):
                 time.sleep(0.001)
-            self._n_begun += self._news(
-                self._log / str(process)
-            )  # what it began since it was looked at
+            self._n_begun += self._news(self._logs / log)  # what it began since it was looked at
 
-    def _workers(self) -> list[int]:
-        """Return the processes that compute, all started by this one."""
-        return [process for process in self._read.keys() - self.deaths.keys() if _is_ours(process)]
+    def _workers(self) -> list[str]:
+        """Return the logs of processes that compute, all started by this one."""
+        return [log for log in self._read.keys() - self.deaths.keys() if _is_ours(log)]
 
     def _count(self) -> int:
         """Return how many clips were begun, those begun again included: what is new in the log, added up."""
-        if self._log.is_dir():
-            alive = [path for path in self._log.iterdir() if int(path.name) not in self.deaths]
+        if self._logs.is_dir():
+            alive = [path for path in self._logs.iterdir() if path.name not in self.deaths]
             self._n_begun += sum(map(self._news, alive))
         return self._n_begun
 
     def _news(self, path: Path) -> int:
         """Return how many clips a process has begun since its log was last read."""
-        n_begun, process = 0, int(path.name)
+        n_begun = 0
         with path.open() as file:
-            file.seek(self._read.get(process, 0))
+            file.seek(self._read.get(path.name, 0))
             for line in iter(file.readline, ""):
                 if line.startswith("b") and line.endswith("\n"):
                     n_begun += int(line.split()[2])
-            self._read[process] = file.tell()
+            self._read[path.name] = file.tell()
         return n_begun
 
 
-def _is_ours(process: int) -> bool:
+def _process(log: str) -> int:
+    """Return the number of the process that writes a log."""
+    return int(log.partition(".")[0])
+
+
+def _is_ours(log: str) -> bool:
     try:
-        text = Path(f"/proc/{process}/stat").read_text()
+        text = Path(f"/proc/{_process(log)}/stat").read_text()
     except OSError:
         return False
     state, parent = text.rpartition(")")[2].split()[:2]

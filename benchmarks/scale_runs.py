@@ -1,7 +1,10 @@
 """One run of the engine over the fake device, and what is looked at meanwhile and afterwards."""
 
+import resource
 import threading
 import time
+from array import array
+from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,16 +62,16 @@ class Ran:
     memory: "Memory"
 
     @property
-    def passes(self) -> dict[int, list[Pass]]:
-        """What each process's device did, by the number of the process."""
-        return {int(path.name): read_log(path) for path in self.setup.log.iterdir()}
+    def passes(self) -> dict[str, list[Pass]]:
+        """What each process's device did, by the name of its log."""
+        return {path.name: read_log(path) for path in self.setup.log.iterdir()}
 
 
 class Memory:
     """Watches this process's memory, from a thread of its own."""
 
     def __init__(self) -> None:
-        self._seen: list[tuple[float, int]] = []
+        self._at_s, self._n_bytes = array("d"), array("q")  # small, not to be seen themselves
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -87,13 +90,13 @@ class Memory:
 
     def _look(self) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        self._seen.append((time.monotonic(), pages * 4096))
+        self._at_s.append(time.monotonic())
+        self._n_bytes.append(pages * resource.getpagesize())
 
     def peak(self, share: float = 1.0) -> int:
         """Return the most bytes that were resident in the first `share` of the time."""
-        first_s, last_s = self._seen[0][0], self._seen[-1][0]
-        until_s = first_s + share * (last_s - first_s)
-        return max(n_bytes for at_s, n_bytes in self._seen if at_s <= until_s)
+        until_s = self._at_s[0] + share * (self._at_s[-1] - self._at_s[0])
+        return max(self._n_bytes[: bisect_right(self._at_s, until_s)])
 
 
 def run(setup: Setup) -> Ran:

@@ -27,6 +27,8 @@ SETTINGS = {
     # What a scheduler remembers of messages and events, among them ours of progress, grows to these lengths.
     "distributed.admin.log-length": 100,
     "distributed.admin.low-level-log-length": 100,
+    # It, and a nanny for each worker, notes seven readings of the machine twice a second, for an hour.
+    "distributed.admin.system-monitor.log-length": 100,
     "distributed.comm.timeouts.connect": f"{CONNECT_S}s",
     # Threads are set per worker; dask would set one, and in this process's environment, too.
     "distributed.nanny.pre-spawn-environ": {},
