@@ -3,8 +3,8 @@
 The baseline of the same round reads the same bytes with `np.fromfile`, one plain file a modality. The store
 is opened anew each time, so its index is read and the checksum of every chunk verified. 1.0 is numpy's time.
 
-    python benchmarks/loading.py                                 a tenth of the clips, about a minute
-    python benchmarks/loading.py --clips 115595 --rounds 9
+    python benchmarks/loading.py                       two minutes
+    python benchmarks/loading.py --rounds 9
 """
 
 import argparse
@@ -186,8 +186,8 @@ def show_targets(medians: dict[tuple[str, str], float], part_clips: int) -> None
 def main() -> None:
     """Measure each size of part, warm and cold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, default=11_560, help="all of MER2024 are 115,595")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=115_595)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--part-clips", type=int, nargs="+", default=[16384, 1024])
     options = parser.parse_args()
     n_bytes = options.clips * sum(WIDTHS.values()) * np.dtype(np.float16).itemsize

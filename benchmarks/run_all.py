@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other, then print all figures with their targets: `make bench`.
 
-python benchmarks/run_all.py                        small sizes: about half an hour on two cores
+python benchmarks/run_all.py                        about half an hour on two cores
 python benchmarks/run_all.py --full                 the sizes of the targets: hours
 python benchmarks/run_all.py storage.py scale.py    these alone
 """
@@ -18,7 +18,7 @@ from target import GATHERED, Figure, gathered
 HERE = Path(__file__).parent
 #: Script -> what it is given for the sizes that the targets speak of.
 SCRIPTS = {
-    "storage.py": ("--utterances", "16384", "--clips", "1024", "--rounds", "5"),
+    "storage.py": ("--utterances", "115595", "--clips", "1024", "--rounds", "5"),
     "decoding.py": (),
     "clips.py": (),
     "nothing_to_do.py": (),
@@ -27,7 +27,7 @@ SCRIPTS = {
     "text_model.py": (),
     "baseline_audio.py": (),
     "visual_path.py": ("--full", "--clips", "12"),
-    "loading.py": ("--clips", "115595", "--rounds", "9"),
+    "loading.py": ("--rounds", "9"),
     "dataloader.py": ("--clips", "1024", "--rounds", "9"),
     "verify.py": ("--megabytes", "1000"),
     "sharing.py": ("--gb", "2", "--rounds", "5"),

@@ -46,6 +46,10 @@ from mer_store.store.writer import ClipRows, PartWriter
 TARGET_RATIO, TARGET_PLAN_S, TARGET_REQUESTS, TARGET_BYTES = 1.3, 2.0, 1.1, 1.05
 #: 1 %, and the records.
 TARGET_MOVED = 0.011
+#: What is known of a miss: a store of 1 MB takes so long, rclone 0.1 to 0.3 s.
+AT_THE_START = (
+    "0.3 to 0.5 s go before the first byte, mostly botocore making a client; 2 GB meet it"
+)
 LAYERS = tuple(range(16, 22))
 WIDTH, MEAN_ROWS, CLIPS_A_PART = 1024, 60, 250
 N_CLIPS, N_PARTS = 115_595, 100
@@ -158,7 +162,7 @@ def against_rclone(server: S3Server, store: Store, folder: Path, rounds: int) ->
             f"({min(ratios):.2f}-{max(ratios):.2f})"
         )
         what = f"{verb} through {server.name} against rclone copy"
-        at_most(what, statistics.median(ratios), TARGET_RATIO)
+        at_most(what, statistics.median(ratios), TARGET_RATIO, why=AT_THE_START)
 
 
 def sync(folder: Path) -> None:

@@ -4,8 +4,8 @@ Every number is a ratio to the limit, which is timed just before, so that whatev
 both; the table shows medians. 1.0 is the limit, 0.5 takes twice as long. Warm: all is in memory and was read
 once, so that no checksum is left to verify. Cold: the files were opened anew, nothing of them is in memory.
 
-    python benchmarks/storage.py                       small, a few minutes
-    python benchmarks/storage.py --utterances 16384 --clips 1024 --rounds 5
+    python benchmarks/storage.py                       a few minutes
+    python benchmarks/storage.py --utterances 115595 --clips 1024 --rounds 5
 """
 
 import argparse
@@ -113,7 +113,7 @@ def whole_layer(stores: Stores) -> None:
     limit = Way(lambda: lambda: np.fromfile(data.raw_path(LAYER), np.float16))
     verified, plain = reading(verify=True), reading(verify=False)
     stores.both(
-        "a whole layer",
+        f"a whole layer of {len(data.ids):,} clips",
         {
             "fromfile": limit,
             "store, not verified": Way(plain, NOTHING, 1.0, IN_PIECES),
@@ -218,7 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--utterances", type=int, default=8192, help="clips at utterance level")
+    parser.add_argument("--utterances", type=int, default=16384, help="clips at utterance level")
     parser.add_argument("--clips", type=int, default=128, help="clips at frame level")
     parser.add_argument("--frames", type=int, default=160, help="frames of a clip, on average")
     parser.add_argument("--width", type=int, default=1024, help="D of every layer")

@@ -86,8 +86,14 @@ class Parts:
         record = read_record(self._folders, info.part_id)
         return ZarrReader(folder, name, array, record.files if record is not None else {})
 
+    def clip_checks(self, part: int, name: str) -> NDArray[np.uint32] | None:
+        """Return [clips]: the checksum of each clip's rows in a layer, as the part has it.
+
+        None where it has none, or where they are damaged: what they would check has chunks of its own.
+        """
+        return self._clip_checks(self._index.parts[part], name)
+
     def _clip_checks(self, info: PartInfo, name: str) -> NDArray[np.uint32] | None:
-        """Return [clips]: the checksum of each clip's rows in a layer; None where there are none."""
         checks = self._checks.get(info.part_id)
         if checks is None:
             checks = self._checks[info.part_id] = self._read_clip_checks(info)

@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_store.layers import layer_from_name
-from mer_store.store.clip_checks import CLIP_CHECKS, check_of
+from mer_store.store.clip_checks import check_of
 from mer_store.store.index import Index
 from mer_store.store.ledger import Status
 from mer_store.store.part_files import OFFSETS
@@ -29,7 +28,6 @@ class RowContents:
 
     def __init__(self, index: Index, parts: Parts) -> None:
         self._index, self._parts = index, parts
-        self._checks: dict[int, NDArray[np.uint32]] = {}
         self._known: dict[tuple[int, str], NDArray[np.uint32]] = {}
 
     def same(self, name: str, a: Rows, b: Rows) -> NDArray[np.bool_]:
@@ -75,30 +73,20 @@ class RowContents:
     def _of_part(self, part: int, name: str) -> NDArray[np.uint32]:
         """[clips]: the checksum of each clip's rows under a name."""
         if (part, name) not in self._known:
-            info = self._index.parts[part]
-            if not name.endswith("/") and CLIP_CHECKS in info.arrays:
-                known = self._listed(part)[:, info.layers.index(layer_from_name(name))]
-            elif name.endswith("/"):
+            if name.endswith("/"):
                 offsets = self._parts.offsets(part, name, verify=True)
                 columns = [c for c in self._columns(part, name) if c != name + OFFSETS]
                 known = self._worked_out(part, columns, offsets)
             else:
-                known = self._worked_out(part, [name], self._starts(part))
+                listed = self._parts.clip_checks(part, name)
+                known = (
+                    self._worked_out(part, [name], self._starts(part)) if listed is None else listed
+                )
             self._known[part, name] = known
         return self._known[part, name]
 
     def _columns(self, part: int, name: str) -> list[str]:
         return sorted(c for c in self._index.parts[part].arrays if c.startswith(name))
-
-    def _listed(self, part: int) -> NDArray[np.uint32]:
-        """[clips, layers]: the checksums that the part itself has."""
-        if part not in self._checks:
-            reader = self._parts.array(part, CLIP_CHECKS)
-            values = np.empty(reader.info.shape, np.uint32)
-            with self._parts.naming(part, f"{CLIP_CHECKS}/"):
-                reader.read(values, verify=True)
-            self._checks[part] = values
-        return self._checks[part]
 
     def _starts(self, part: int) -> NDArray[np.int64]:
         """[clips + 1]: where each clip's rows start in the layers."""

@@ -14,8 +14,8 @@ from storage_rivals import Hdf5, Npy, Zarr
 
 #: What has a target: a piece of its name.
 TARGETS = (
-    "write utterances", "write frames", "a whole layer, warm: store, not verified",
-    "a whole layer, cold: store", "random rows, warm: store", "random rows, cold: store",
+    "write utterances", "write frames", "a whole layer of 20 clips, warm: store, not verified",
+    "a whole layer of 20 clips, cold: store", "random rows, warm: store", "random rows, cold: store",
     "4 clips x 6 layers of frames, warm: store", "4 clips x 6 layers of frames, cold: store",
     "1 clip x 6 layers of frames, warm: store",
 )  # fmt: skip
