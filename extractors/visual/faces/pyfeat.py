@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from extractors.models.copies import to_device
 from extractors.models.file_digests import file_digest
 from extractors.visual.faces.boxes import suppress
 from extractors.visual.faces.combine import CombinedDetector
@@ -135,7 +136,8 @@ class _Network:
         images
             uint8 [N, H, W, 3].
         """
-        pixels = torch.from_numpy(images).to(self._mean.device).permute(0, 3, 1, 2) - self._mean
+        there = to_device(torch.from_numpy(images), self._mean.device)
+        pixels = there.permute(0, 3, 1, 2) - self._mean
         locations, confidences, landmarks = self._net(pixels)
         priors, variance = self._priors_of(images), self._code.RETINAFACE_R34_CFG["variance"]
         rows = torch.cat(
