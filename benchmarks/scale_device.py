@@ -161,7 +161,9 @@ def use_fake_device(folder: Path, rate: float, width: int) -> Path:
     log.mkdir()
     (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
     os.environ |= {RATE: str(rate), WIDTH: str(width), LOG: str(log)}
-    os.environ["PYTHONPATH"] = f"{folder}{os.pathsep}{Path(__file__).parent}"
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(folder), str(Path(__file__).parent), *filter(None, others)]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     from extractors.table import EXTRACTORS
 
     EXTRACTORS["audio"] = "scale_device:FakeDevice"

@@ -13,7 +13,7 @@ from mer_store.remote.subset import SUBSET_OF
 from mer_store.store.feature_set import FeatureSet
 from mer_store.store.part_files import OFFSETS
 from mer_store.store.record import CommitRecord
-from mer_store.store.shard_reader import ChunkDamaged
+from mer_store.store.shard_file import ChunkDamaged
 from mer_store.store.writer import ClipRows, PartWriter
 
 Tables = dict[str, dict[str, NDArray[Any]]]

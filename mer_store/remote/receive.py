@@ -25,7 +25,8 @@ from mer_store.store.layout import (
 )
 from mer_store.store.part_files import OFFSETS
 from mer_store.store.record import CommitRecord
-from mer_store.store.shard_reader import ChunkDamaged, ShardReader
+from mer_store.store.shard_file import ChunkDamaged
+from mer_store.store.shard_reader import ShardReader
 from mer_store.store.shared import keep_private
 from mer_store.store.sweep import LEFT, PULLED, is_at_work
 

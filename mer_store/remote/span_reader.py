@@ -15,7 +15,8 @@ from mer_store.errors import UsageError
 from mer_store.remote.spans import Span, as_rows, byte_span, merged, verify_chunks
 from mer_store.store.clip_checks import check_of
 from mer_store.store.shard import ArrayInfo
-from mer_store.store.shard_reader import Array, ChunkDamaged, Rows, ShardReader
+from mer_store.store.shard_file import Array, ChunkDamaged
+from mer_store.store.shard_reader import Rows, ShardReader
 
 #: What a request costs beside its bytes, in bytes that could have come meanwhile. Where ranges cost more than
 #: the whole file, that is fetched, and kept in the cache. Of a part of 250 clips x 6 layers the whole files

@@ -6,7 +6,7 @@ import numpy as np
 
 from mer_store.store.clip_checks import row_bytes
 from mer_store.store.shard import CRC_BYTES, ArrayInfo, crc_of
-from mer_store.store.shard_reader import ChunkDamaged
+from mer_store.store.shard_file import ChunkDamaged
 
 Span = tuple[int, int]
 #: Spans so near to each other are fetched by one request.

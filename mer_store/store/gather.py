@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mer_store.store.index import Index
 from mer_store.store.part_reader import ArrayReader, Parts
-from mer_store.store.shard_reader import Array, Rows
+from mer_store.store.shard_file import Array
+from mer_store.store.shard_reader import Rows
 
 #: From this share of an array on, reading all of it from front to back is faster than picking rows.
 WHOLESALE_SHARE = 0.5

@@ -31,8 +31,12 @@ class Mapping:
 
     def fetch(self, places: NDArray[np.int64], n_bytes: int) -> None:
         """Ask for the runs of so many bytes at `places`, unless they seem to be in memory."""
-        if not self.holds(places[:: max(len(places) // _N_PROBES, 1)].tolist()):
+        if not self.seems_to_hold(places):
             self.will_need(places, n_bytes)
+
+    def seems_to_hold(self, places: NDArray[np.int64]) -> bool:
+        """Tell whether the bytes at some of `places` are in memory."""
+        return self.holds(places[:: max(len(places) // _N_PROBES, 1)].tolist())
 
     def holds(self, places: Sequence[int]) -> bool:
         """Tell whether the bytes at all of `places` are in memory, as far as the system can say."""

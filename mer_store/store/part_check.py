@@ -20,7 +20,7 @@ from mer_store.store.part_files import OFFSETS
 from mer_store.store.part_texts import wrong_texts
 from mer_store.store.record import CommitRecord, FileFacts
 from mer_store.store.shard import shard_path
-from mer_store.store.shard_reader import ChunkDamaged
+from mer_store.store.shard_file import ChunkDamaged
 from mer_store.store.zarr_reader import ZarrReader
 
 __all__ = ["Finding", "PartCheck"]

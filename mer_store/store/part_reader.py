@@ -16,7 +16,8 @@ from mer_store.store.layout import Folders
 from mer_store.store.ledger import Status
 from mer_store.store.part_files import OFFSETS
 from mer_store.store.shard import ArrayInfo
-from mer_store.store.shard_reader import Array, ChunkDamaged, Rows, ShardReader
+from mer_store.store.shard_file import Array, ChunkDamaged
+from mer_store.store.shard_reader import Rows, ShardReader
 from mer_store.store.zarr_reader import ZarrReader
 
 

@@ -1,39 +1,23 @@
 """One array of a part, read by computed offset: no metadata is opened, every chunk is checked once."""
 
-import mmap
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_store.errors import StoreDamagedError
 from mer_store.store.clip_checks import check_of, row_bytes
-from mer_store.store.layout import open_inside, reading
-from mer_store.store.mappings import MAPPINGS, Mapping
-from mer_store.store.shard import CRC_BYTES, ArrayInfo, crc_of, shard_index, shard_path
+from mer_store.store.mappings import Mapping
+from mer_store.store.shard import CRC_BYTES, ArrayInfo, crc_of
+from mer_store.store.shard_file import Array, ChunkDamaged, ShardFile
 
-Array = NDArray[Any]
 Rows = NDArray[np.int64]
 ClipChecks = Callable[[], NDArray[np.uint32] | None]
 
 #: Reading from front to back, so many bytes are asked for at once: the system reads ahead by what is asked.
 _BATCH_BYTES = 1 << 22
-#: So many places are asked whether a span is in memory.
-_N_PROBES = 16
 #: Files that should be larger than this are looked at before room is made for their rows.
 _LARGE_BYTES = 1 << 25
-
-
-class ChunkDamaged(Exception):  # noqa: N818 - caught where the clips' names are known
-    """Bytes of an array are missing or wrong. `rows` is the span affected, None where it is all of them."""
-
-    def __init__(self, text: str, rows: tuple[int, int] | None = None) -> None:
-        super().__init__(text)
-        self.rows = rows
 
 
 class ShardReader:
@@ -60,67 +44,17 @@ class ShardReader:
         self, part: Path, name: str, info: ArrayInfo, clip_checks: ClipChecks = lambda: None
     ) -> None:
         self.info = info
-        self.dtype = np.dtype(info.dtype).newbyteorder("<")
-        self.mapping: Mapping | None = None
-        self._part, self._clip_checks = part, clip_checks
-        self._path = shard_path(name, info)
+        self._file = ShardFile(part, name, info)
+        self.dtype = self._file.dtype
+        self._clip_checks = clip_checks
         self._chunk_rows = info.chunk_rows or 1
         self._row_bytes, self._stride = info.row_bytes, info.stride
         self._marks = bytearray(info.n_chunks)
         self._verified = np.frombuffer(self._marks, dtype=bool)
         self._checked_clips = bytearray()  # of every clip whether it was checked, once there is one
-        self._index_checked = False
         if info.shard_bytes > _LARGE_BYTES:  # before anybody makes room for what is not there
-            with self._opened():
+            with self._file.opened():
                 pass
-
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        """Open the shard's file and check its size and, once, its index."""
-        where = self._part / self._path
-        try:
-            with reading(where):
-                descriptor = open_inside(self._part, self._path)
-        except FileNotFoundError as error:
-            raise ChunkDamaged(f"{where}: missing") from error
-        except StoreDamagedError as error:
-            raise ChunkDamaged(str(error)) from error
-        try:
-            n_bytes = os.fstat(descriptor).st_size
-            if n_bytes != self.info.shard_bytes:
-                raise ChunkDamaged(
-                    f"{where}: expected {self.info.shard_bytes} bytes, got {n_bytes}"
-                )
-            if not self._index_checked:
-                place = self.info.n_chunks * self._stride
-                if os.pread(descriptor, self.info.index_bytes, place) != shard_index(self.info):
-                    raise ChunkDamaged(f"{where}: the shard's index is wrong")
-                self._index_checked = True
-            yield descriptor
-        finally:
-            os.close(descriptor)
-
-    def _mapped(self) -> Mapping:
-        """Return the shard mapped into memory."""
-        mapping = self.mapping
-        if mapping is None:
-            with self._opened() as descriptor:
-                memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-                mapping = Mapping(memory, self._chunks_of(memory), os.dup(descriptor))
-            self.mapping = mapping
-        MAPPINGS.used(self)
-        return mapping
-
-    def _chunks_of(self, memory: mmap.mmap) -> Array:
-        """Return the shard as [chunks, chunk rows, ...], stepping over the checksums."""
-        info, itemsize = self.info, self.dtype.itemsize
-        inner = (self._row_bytes,) if len(info.shape) == 1 else (self._row_bytes, itemsize)
-        return np.ndarray(
-            (info.n_chunks, self._chunk_rows, *info.shape[1:]),
-            self.dtype,
-            buffer=memory,
-            strides=(self._stride, *inner),
-        )
 
     # ---- random rows -------------------------------------------------------------------------------
 
@@ -128,7 +62,7 @@ class ShardReader:
         """Return single rows [rows, ...], in the order given."""
         if not len(rows):
             return np.empty((0, *self.info.shape[1:]), self.dtype)
-        mapping = self._mapped()
+        mapping = self._file.mapped()
         chunk, inside = np.divmod(rows, self._chunk_rows)
         if verify and not self._verified[chunk].all():
             self._verify(mapping, np.unique(chunk))
@@ -145,7 +79,7 @@ class ShardReader:
         n_rows = len(out)
         if not n_rows:
             return
-        mapping = self._mapped()
+        mapping = self._file.mapped()
         chunk, inside = divmod(start, self._chunk_rows)
         end_chunk = (start + n_rows - 1) // self._chunk_rows + 1
         if verify and self._is_unchecked(clip, chunk, end_chunk):
@@ -165,7 +99,7 @@ class ShardReader:
         """Ask for a run of rows, and what is needed to check them, without waiting for it."""
         if not n_rows:
             return
-        mapping = self._mapped()
+        mapping = self._file.mapped()
         first, last = divmod(start, self._chunk_rows), divmod(start + n_rows - 1, self._chunk_rows)
         unchecked = verify and self._is_unchecked(clip, first[0], last[0] + 1)
         if unchecked and (clip is None or self._clip_checks() is None):
@@ -191,8 +125,9 @@ class ShardReader:
         memory, stop = memoryview(mapping.memory), start + n_rows
         pieces = [memory[begin:end] for begin, end in row_bytes(self.info, start, stop)]
         if check_of(pieces) != checks[clip]:
-            where = self._part / self._path
-            raise ChunkDamaged(f"{where}: rows differ from the clip's checksum", (start, stop))
+            raise ChunkDamaged(
+                f"{self._file.path}: rows differ from the clip's checksum", (start, stop)
+            )
         self._checked_clips = self._checked_clips or bytearray(len(checks))
         self._checked_clips[clip] = True
 
@@ -206,7 +141,7 @@ class ShardReader:
         if crc_of(data) != int.from_bytes(crc, "little"):
             first = chunk * self._chunk_rows
             span = (first, min(first + self._chunk_rows, self.info.n_rows))
-            raise ChunkDamaged(f"{self._part / self._path}: chunk {chunk}: checksum differs", span)
+            raise ChunkDamaged(f"{self._file.path}: chunk {chunk}: checksum differs", span)
         self._verified[chunk] = True
 
     # ---- spans: rows of whole chunks, up to the array's end -----------------------------------------
@@ -224,7 +159,7 @@ class ShardReader:
         stop = info.n_rows if stop is None else stop
         first, end, n_batch = start // chunk_rows, -(-stop // chunk_rows), self._batch_chunks
         buffer = np.empty((min(n_batch, end - first) * chunk_rows, *info.shape[1:]), self.dtype)
-        with self._source(first, end) as source:
+        with self._file.source(first, end) as source:
             for chunk in range(first, end, n_batch):
                 n_chunks = min(n_batch, end - chunk)
                 self._read_chunks(source, chunk, n_chunks, buffer, verify=verify)
@@ -236,7 +171,7 @@ class ShardReader:
         info, chunk_rows = self.info, self._chunk_rows
         first, n_whole = start // chunk_rows, len(out) // chunk_rows
         n_left = len(out) - n_whole * chunk_rows
-        with self._source(first, first + n_whole + (n_left > 0)) as source:
+        with self._file.source(first, first + n_whole + (n_left > 0)) as source:
             for done in range(0, n_whole, self._batch_chunks):
                 n_chunks = min(self._batch_chunks, n_whole - done)
                 place = out[done * chunk_rows : (done + n_chunks) * chunk_rows]
@@ -251,24 +186,6 @@ class ShardReader:
         """Chunks that are read by one call; a call takes at most 1,024 pieces."""
         return max(min(_BATCH_BYTES // self._stride, self.info.n_chunks, 512), 1)
 
-    @contextmanager
-    def _source(self, first: int, end: int) -> Iterator[Mapping | int]:
-        """Give what to read chunks from: the file mapped, where they are in memory; else its descriptor.
-
-        Copying out of a mapping is twice as fast as read calls, which step over the checksums between chunks.
-        """
-        if first >= end:
-            yield -1
-            return
-        mapping = self._mapped()
-        n_apart = max((end - first) // _N_PROBES, 1)
-        places = [chunk * self._stride for chunk in range(first, end, n_apart)]
-        if mapping.holds([*places, end * self._stride - 1]):
-            yield mapping
-            return
-        with self._opened() as descriptor:
-            yield descriptor
-
     def _read_chunks(
         self, source: Mapping | int, first: int, n_chunks: int, out: Array, *, verify: bool
     ) -> None:
@@ -276,23 +193,6 @@ class ShardReader:
         n_bytes = self.info.chunk_bytes
         data = out.reshape(-1).view(np.uint8)
         chunks = [data[n * n_bytes : (n + 1) * n_bytes] for n in range(n_chunks)]
-        if isinstance(source, Mapping):
-            copied = source.chunks[first : first + n_chunks]
-            out[: n_chunks * self._chunk_rows].reshape(copied.shape)[:] = copied
-            ends = ((first + n + 1) * self._stride for n in range(n_chunks))
-            checksums = [source.memory[end - CRC_BYTES : end] for end in ends]
-        else:
-            checksums = self._read_call(source, first, chunks)
+        checksums = self._file.read_chunks(source, first, chunks)
         for number, checksum in enumerate(checksums if verify else []):
             self._check(first + number, chunks[number], checksum)
-
-    def _read_call(self, descriptor: int, first: int, chunks: Sequence[Array]) -> list[bytes]:
-        """Read neighbouring chunks by one call; return their checksums, which stand behind each of them."""
-        checksums = [bytearray(CRC_BYTES) for _ in chunks]
-        pieces: list[memoryview | bytearray] = []
-        for chunk, checksum in zip(chunks, checksums, strict=True):
-            pieces += [chunk.data, checksum]
-        if os.preadv(descriptor, pieces, first * self._stride) != len(chunks) * self._stride:
-            where = self._part / self._path
-            raise ChunkDamaged(f"{where}: chunk {first}: cut short while reading")
-        return list(map(bytes, checksums))

@@ -17,7 +17,8 @@ from mer_store.store.layout import MAX_SMALL_BYTES, read_small, reading
 from mer_store.store.metadata import unknown_pieces
 from mer_store.store.record import FileFacts
 from mer_store.store.shard import ArrayInfo
-from mer_store.store.shard_reader import Array, ChunkDamaged, Rows
+from mer_store.store.shard_file import Array, ChunkDamaged
+from mer_store.store.shard_reader import Rows
 from mer_store.strict_json import parse
 
 _BLOCK_ROWS = 4096
