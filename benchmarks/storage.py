@@ -36,7 +36,12 @@ BY_NAME = "finding the clips by name takes longer than copying their rows"
 NOTHING = "sizes, the index of the shard"
 #: What is known of a miss.
 BY_CLIP = (
-    "about 0.03 ms of Python a clip: its checks, its copy beside the others, its row of the ledger"
+    "0.02 ms of one processor a clip, its copy, its checksums and its row of the ledger, where 12 KB are "
+    "written in 0.01 ms"
+)
+BY_PART = (
+    "after a part's last row its last block is hashed, then files, texts, folders and the record are "
+    "synced, one after the other: as long as writing 32 MB"
 )
 IN_PIECES = (
     "four fifths are the read calls, a quarter slower for leaving out the checksums between chunks"
@@ -56,7 +61,7 @@ class Stores:
     def write(self) -> None:
         """Write every layer, durably, and keep it."""
         data = self.data
-        why = BY_CLIP if data.level == "utterance" else ""
+        why = BY_CLIP if data.level == "utterance" else BY_PART
         ways = {
             "tofile": Way(self._fresh(data.write_raw)),
             "store": Way(self._fresh(partial(data.write_store, "again", 1)), WRITTEN, 0.8, why),

@@ -27,6 +27,8 @@ from mer_store.store.writer import ClipRows, PartWriter
 WIDTH = 1024
 LAYERS = tuple(range(16, 22))
 TARGET = 0.7
+#: What is known of a miss.
+WHY = "an eighth is crc32c of the same bytes; reading and comparing the records takes 2 us a clip"
 FRAME_ROWS = 160
 _BLOCK_BYTES = 1 << 20
 
@@ -96,7 +98,7 @@ def compare(store: Store, label: str, n_rounds: int, n_threads: int) -> None:
             flush=True,
         )
         if name == "verify":
-            at_least(f"verify against sha256, {label}", statistics.median(ratios), TARGET)
+            at_least(f"verify against sha256, {label}", statistics.median(ratios), TARGET, why=WHY)
 
 
 def main() -> None:

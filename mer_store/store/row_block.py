@@ -49,8 +49,11 @@ class RowBlock:
         n_clips = len(layers) // len(self.widths)
         staged = self._rows[self.n_rows : self.n_rows + n_clips]
         # numpy would give up the interpreter for each of the rows, and wait for the threads that write.
-        joined = b"".join([rows.data for rows in layers])
-        staged[:] = np.frombuffer(joined, self.dtype).reshape(staged.shape)
+        out, begin = staged.reshape(-1).view(np.uint8).data, 0
+        for rows in layers:
+            end = begin + rows.nbytes
+            out[begin:end] = rows.data.cast("B")
+            begin = end
         return staged
 
     def take(self, n_rows: int, wide: frozenset[int]) -> None:
