@@ -9,15 +9,12 @@ from typing import Any, TypeVar
 
 from mer_store.errors import UsageError
 from mer_store.remote.address import PROTOCOLS, Address
+from mer_store.remote.client_options import HOSTS, client_options, write_options
 from mer_store.remote.s3 import S3Objects
 from mer_store.remote.trying import TransferError, tried
 
-#: No byte for so long: the connection is given up and the request made again.
-STALL_S = 30.0
 #: Protocols whose writes appear whole or not at all. Elsewhere an object is written beside and renamed.
 ATOMIC = ("s3", "gs", "gcs", "hf")
-#: Protocols of files on a host. Their client knows one connection, and no other once that is lost.
-HOSTS = ("ssh", "sftp")
 T = TypeVar("T")
 
 
@@ -34,7 +31,7 @@ class Bucket:
 
         protocol = self.address.protocol
         try:
-            fs, _ = fsspec.core.url_to_fs(self.address.url, **_options(protocol))
+            fs, _ = fsspec.core.url_to_fs(self.address.url, **client_options(protocol))
         except ImportError as error:
             extra = PROTOCOLS[protocol]
             raise UsageError(
@@ -158,7 +155,7 @@ class Bucket:
         place = self._path(path) if atomic else f"{self._path(path)}.{secrets.token_hex(6)}.partial"
         if not atomic:
             self.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
-        file = self.fs.open(place, "wb", **_write_options(self.address.protocol))
+        file = self.fs.open(place, "wb", **write_options(self.address.protocol))
         try:
             for piece in pieces:
                 file.write(piece)
@@ -276,36 +273,3 @@ class Bucket:
 def _is_conflict(error: Exception) -> bool:
     text = f"{type(error).__name__} {error}"
     return "PreconditionFailed" in text or "412" in text or "ConditionalRequestConflict" in text
-
-
-def _options(protocol: str) -> dict[str, Any]:
-    """Return what a client is made with: nothing cached, stalls noticed."""
-    options: dict[str, Any] = {"skip_instance_cache": True}
-    if protocol in HOSTS:  # what fsspec does not know goes to the client
-        # As `ssh` does: the host's key must be known.
-        return options | {
-            "known_hosts": (),
-            "connect_timeout": STALL_S,
-            "keepalive_interval": STALL_S / 3,
-        }
-    options["use_listings_cache"] = False
-    if protocol == "s3":
-        options["config_kwargs"] = {
-            "read_timeout": STALL_S,
-            "connect_timeout": STALL_S,
-            "retries": {"total_max_attempts": 2, "mode": "standard"},
-            "max_pool_connections": 32,
-            # Some servers answer a range with the checksum of the whole object. All is checked here anyway.
-            "response_checksum_validation": "when_required",
-        }
-    if protocol in ("http", "https"):
-        import aiohttp
-
-        options["client_kwargs"] = {
-            "timeout": aiohttp.ClientTimeout(total=None, sock_read=STALL_S, sock_connect=STALL_S)
-        }
-    return options
-
-
-def _write_options(protocol: str) -> dict[str, Any]:
-    return {"block_size": 8 * 2**20} if protocol in ("s3", "gs", "gcs") else {}

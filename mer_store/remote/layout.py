@@ -14,7 +14,8 @@ from typing import Any
 from mer_store.errors import StoreDamagedError
 from mer_store.spec import MODALITIES
 from mer_store.store.commit import GROUP_FILE
-from mer_store.store.layout import FORMAT, PART_ID, SPEC_FILE, STORE_FILE, is_safe_name
+from mer_store.store.layout import FORMAT, PART_ID, SPEC_FILE, STORE_FILE
+from mer_store.store.plain_file import is_safe_name
 from mer_store.store.record import CommitRecord
 from mer_store.strict_json import parse
 

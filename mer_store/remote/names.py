@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.remote.address import Address, hide_secrets
-from mer_store.store.layout import MAX_SMALL_BYTES, read_small, writing
+from mer_store.store.layout import MAX_SMALL_BYTES, writing
+from mer_store.store.plain_file import read_small
 from mer_store.strict_json import parse
 
 REMOTES_FILE = "remotes.json"

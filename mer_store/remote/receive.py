@@ -15,15 +15,9 @@ from mer_store.remote.meter import Meter
 from mer_store.remote.subset import inner_record, known_texts
 from mer_store.store.commit import GROUP_FILE, publish, writer_name
 from mer_store.store.finite import fits
-from mer_store.store.layout import (
-    MAX_RECORD_BYTES,
-    Folders,
-    make_folder,
-    read_small,
-    write_file,
-    writing,
-)
+from mer_store.store.layout import MAX_RECORD_BYTES, Folders, make_folder, write_file, writing
 from mer_store.store.part_files import OFFSETS
+from mer_store.store.plain_file import read_small
 from mer_store.store.record import CommitRecord
 from mer_store.store.shard_file import ChunkDamaged
 from mer_store.store.shard_reader import ShardReader

@@ -29,14 +29,8 @@ from mer_store.remote.layout import (
 from mer_store.remote.s3 import PIECE_BYTES
 from mer_store.spec import Spec
 from mer_store.store.commit import read_record
-from mer_store.store.layout import (
-    MAX_RECORD_BYTES,
-    MAX_SMALL_BYTES,
-    Folders,
-    open_inside,
-    read_small,
-    reading,
-)
+from mer_store.store.layout import MAX_RECORD_BYTES, MAX_SMALL_BYTES, Folders, reading
+from mer_store.store.plain_file import open_inside, read_small
 from mer_store.store.record import CommitRecord
 from mer_store.store.store import Store
 

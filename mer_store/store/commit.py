@@ -15,13 +15,12 @@ from mer_store.store.layout import (
     MAX_RECORD_BYTES,
     Folders,
     make_folder,
-    open_inside,
-    read_small,
     reading,
     sync_folder,
     write_file,
 )
 from mer_store.store.metadata import member_metadata, part_metadata, to_text
+from mer_store.store.plain_file import open_inside, read_small
 from mer_store.store.record import CommitRecord, FileFacts
 from mer_store.store.shared import keep_private, seal
 from mer_store.strict_json import parse

@@ -12,7 +12,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from mer_store.store.finite import fits
-from mer_store.store.layout import open_inside
+from mer_store.store.plain_file import open_inside
 from mer_store.store.record import FileFacts
 from mer_store.store.shard import CRC_BYTES, ArrayInfo, shard_index
 

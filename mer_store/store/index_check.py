@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from mer_store.store.index import Index
 from mer_store.store.index_rows import row_dtype
-from mer_store.store.layout import PART_ID, is_safe_path
+from mer_store.store.layout import PART_ID
 from mer_store.store.ledger import Status
 from mer_store.store.part_files import OFFSETS
+from mer_store.store.plain_file import is_safe_path
 from mer_store.store.record import array_info
 from mer_store.store.record_rules import count_of, layer_of
 

@@ -14,7 +14,8 @@ from mer_store.errors import StoreDamagedError
 from mer_store.store.commit import writer_name
 from mer_store.store.index import Index, PartInfo
 from mer_store.store.index_check import is_usable
-from mer_store.store.layout import FILE_MODE, check_folder, make_folder, open_plain
+from mer_store.store.layout import FILE_MODE, check_folder, make_folder
+from mer_store.store.plain_file import open_plain
 from mer_store.store.record_rules import count_of
 from mer_store.store.shard import crc_of
 from mer_store.strict_json import parse

@@ -14,10 +14,11 @@ from mer_store.store.commit import GROUP_FILE
 from mer_store.store.file_look import Hook, Look, Wanted, look
 from mer_store.store.files_below import files_below
 from mer_store.store.finding import Finding, Scope
-from mer_store.store.layout import MAX_RECORD_BYTES, check_folder, read_small, reading
+from mer_store.store.layout import MAX_RECORD_BYTES, check_folder, reading
 from mer_store.store.metadata import member_metadata
 from mer_store.store.part_files import OFFSETS
 from mer_store.store.part_texts import wrong_texts
+from mer_store.store.plain_file import read_small
 from mer_store.store.record import CommitRecord, FileFacts
 from mer_store.store.shard import shard_path
 from mer_store.store.shard_file import ChunkDamaged

@@ -13,9 +13,10 @@ from mer_store.layers import Layer
 from mer_store.store.clip_checks import CLIP_CHECKS, clip_checks
 from mer_store.store.commit import ATTRIBUTE, GROUP_FILE, with_group_file
 from mer_store.store.layer_files import LayerFiles
-from mer_store.store.layout import is_part_name, make_folder, write_file
+from mer_store.store.layout import make_folder, write_file
 from mer_store.store.ledger_row import LedgerRow
 from mer_store.store.metadata import member_metadata, part_metadata, to_text
+from mer_store.store.plain_file import is_part_name
 from mer_store.store.record import CommitRecord, FileFacts
 from mer_store.store.rows_file import RowsFile
 from mer_store.store.shard import CHUNK_ROWS_NARROW, DTYPES, ArrayInfo, shard_path

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from mer_store.errors import StoreDamagedError
 from mer_store.store.commit import GROUP_FILE, derive_record, publish_record
-from mer_store.store.layout import MAX_RECORD_BYTES, Folders, make_folder, read_small, sync_folder
+from mer_store.store.layout import MAX_RECORD_BYTES, Folders, make_folder, sync_folder
+from mer_store.store.plain_file import read_small
 from mer_store.store.record import CommitRecord
 from mer_store.store.shared import unseal
 from mer_store.store.strays import QUARANTINE

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mer_store.layers import Layer, layer_from_name, sort_layers
 from mer_store.store.clip_checks import CLIP_CHECKS
-from mer_store.store.layout import PART_ID, is_part_name, is_safe_path
+from mer_store.store.layout import PART_ID
+from mer_store.store.plain_file import is_part_name, is_safe_path
 from mer_store.store.shard import ArrayInfo, shard_path
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_store.errors import StoreDamagedError
-from mer_store.store.layout import open_inside, reading
+from mer_store.store.layout import reading
 from mer_store.store.mappings import MAPPINGS, Mapping
+from mer_store.store.plain_file import open_inside
 from mer_store.store.shard import CRC_BYTES, ArrayInfo, shard_index, shard_path
 
 Array = NDArray[Any]

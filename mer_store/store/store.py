@@ -21,10 +21,10 @@ from mer_store.store.layout import (
     Folders,
     check_folder,
     make_folder,
-    read_small,
     reading,
     writing,
 )
+from mer_store.store.plain_file import read_small
 from mer_store.store.shared import is_shared, share
 from mer_store.store.sweep import Swept, sweep, sweep_files
 from mer_store.strict_json import parse

@@ -10,8 +10,9 @@ from mer_store.errors import StoreDamagedError
 from mer_store.store.feature_set import FeatureSet
 from mer_store.store.files_below import files_below
 from mer_store.store.finding import Finding
-from mer_store.store.layout import MAX_RECORD_BYTES, Folders, read_small, reading
+from mer_store.store.layout import MAX_RECORD_BYTES, Folders, reading
 from mer_store.store.part_check import Looked, PartCheck
+from mer_store.store.plain_file import read_small
 from mer_store.store.record import CommitRecord, misfit
 from mer_store.store.store import Store
 from mer_store.store.strays import FeatureSetFolder, feature_set_folders, strays

@@ -13,7 +13,7 @@ from mer_store.errors import UsageError, shown
 from mer_store.layers import Layer, describe_layers, sort_layers
 from mer_store.store.commit import publish, stage
 from mer_store.store.finite import fits
-from mer_store.store.layout import Folders, is_part_name, writing
+from mer_store.store.layout import Folders, writing
 from mer_store.store.ledger_row import (
     MAX_REASON_CHARS,
     STATUSES,
@@ -22,6 +22,7 @@ from mer_store.store.ledger_row import (
     is_valid_digest,
 )
 from mer_store.store.part_files import RESERVED, PartFiles
+from mer_store.store.plain_file import is_part_name
 from mer_store.store.record import CommitRecord, part_id
 from mer_store.store.record_rules import MAX_CLIPS
 

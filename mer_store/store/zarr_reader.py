@@ -13,8 +13,9 @@ from mer_store.errors import MerStoreError, StoreDamagedError
 from mer_store.store.commit import GROUP_FILE, file_facts
 from mer_store.store.files_below import files_below
 from mer_store.store.foreign import MAX_CHUNK_BYTES, Foreign, RefusedError
-from mer_store.store.layout import MAX_SMALL_BYTES, read_small, reading
+from mer_store.store.layout import MAX_SMALL_BYTES, reading
 from mer_store.store.metadata import unknown_pieces
+from mer_store.store.plain_file import read_small
 from mer_store.store.record import FileFacts
 from mer_store.store.shard import ArrayInfo
 from mer_store.store.shard_file import Array, ChunkDamaged

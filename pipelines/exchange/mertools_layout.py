@@ -4,7 +4,7 @@ from mer_store.errors import UsageError
 from mer_store.layers import Layer, describe_layers, parse_layers
 from mer_store.spec import IMPORTED, Spec
 from mer_store.store.feature_set import FeatureSet
-from mer_store.store.layout import is_safe_name
+from mer_store.store.plain_file import is_safe_name
 
 FEATURES = "features"
 SUFFIXES = {"utterance": "-UTT", "frame": "-FRA"}

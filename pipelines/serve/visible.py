@@ -12,14 +12,8 @@ from pathlib import Path
 from mer_store.errors import MerStoreError, StoreDamagedError
 from mer_store.spec import Spec
 from mer_store.store.commit import GROUP_FILE
-from mer_store.store.layout import (
-    FORMAT,
-    PART_ID,
-    SPEC_FILE,
-    STORE_FILE,
-    is_safe_name,
-    open_inside,
-)
+from mer_store.store.layout import FORMAT, PART_ID, SPEC_FILE, STORE_FILE
+from mer_store.store.plain_file import is_safe_name, open_inside
 from mer_store.store.record import CommitRecord, FileFacts
 from mer_store.store.store import Store
 

@@ -7,7 +7,7 @@ from part_factory import make_set, ok_clip, write_part
 
 from mer_store.errors import UsageError, shown
 from mer_store.store import metadata, writer
-from mer_store.store.layout import read_small
+from mer_store.store.plain_file import read_small
 from mer_store.store.verify import verify
 from mer_store.store.writer import ClipRows
 from mer_store.strict_json import MAX_DEPTH, parse

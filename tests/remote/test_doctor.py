@@ -20,7 +20,7 @@ def small(monkeypatch):
     """Less is sent, and still in two parts."""
     monkeypatch.setattr(doctor_bucket, "N_BYTES", 5000)
     monkeypatch.setattr(
-        "mer_store.remote.bucket._write_options", lambda protocol: {"block_size": 5 << 20}
+        "mer_store.remote.bucket.write_options", lambda protocol: {"block_size": 5 << 20}
     )
     monkeypatch.setattr(doctor_bucket, "PIECE_BYTES", 2 << 20)
 

@@ -25,7 +25,7 @@ def is_listing(request):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_is_broken_off_is_asked_for_again(moto_bucket, tmp_path, monkeypatch, seed):
-    monkeypatch.setattr("mer_store.remote.bucket.STALL_S", 1.0)  # less than the proxy's
+    monkeypatch.setattr("mer_store.remote.client_options.STALL_S", 1.0)  # less than the proxy's
     store = make_store(tmp_path / "a", parts=3)
     with faulty_proxy(moto_bucket.server.url, ROUGH, seed) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)

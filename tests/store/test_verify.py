@@ -50,15 +50,15 @@ def test_progress_adds_up(feature_set, tmp_path):
 
 
 def test_every_file_is_opened_once(feature_set, monkeypatch):
-    from mer_store.store import layout
+    from mer_store.store import plain_file
 
-    opened, real = [], layout.open_inside
+    opened, real = [], plain_file.open_inside
 
     def open_inside(root, path):
         opened.append((root, path))
         return real(root, path)
 
-    monkeypatch.setattr(layout, "open_inside", open_inside)
+    monkeypatch.setattr(plain_file, "open_inside", open_inside)
     monkeypatch.setattr(file_look, "open_inside", open_inside)
     verify(feature_set, deep=True)
     n_files = sum(len(record.files) for record in feature_set.records())
