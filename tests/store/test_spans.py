@@ -10,6 +10,7 @@ from part_factory import make_set, ok_clip, part_folder, values_of, write_part
 from mer_store.errors import StoreDamagedError
 from mer_store.store import gather, index
 from mer_store.store.mappings import Mapping
+from mer_store.store.shard_file import ShardFile
 from mer_store.store.shard_reader import ShardReader
 from mer_store.store.store import Store
 from mer_store.store.zarr_reader import ZarrReader
@@ -20,10 +21,15 @@ N_CLIPS = 600
 """In a part: three chunks, the last one not full."""
 
 
-@pytest.fixture(autouse=True, params=["in memory", "on disk"])
+WAS_READ, HOLDS = ShardFile._was_read, Mapping.holds
+
+
+@pytest.fixture(autouse=True, params=["once", "again, in memory", "again, on disk"])
 def where(request, monkeypatch):
-    """Chunks are copied out of memory, or read by calls where the system says that they are not there."""
-    if request.param == "on disk":
+    """Chunks are read by calls, and copied out of memory where they were read before and still are there."""
+    if request.param != "once":
+        monkeypatch.setattr(ShardFile, "_was_read", lambda self, first, end: True)
+    if request.param == "again, on disk":
         monkeypatch.setattr(Mapping, "holds", lambda self, places: False)
 
 
@@ -223,3 +229,22 @@ def test_a_file_cut_short_after_it_was_read_is_found(made):
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(StoreDamagedError, match=r"expected .* bytes, got"):
         made.read([17], asked)
+
+
+def test_what_is_read_again_is_copied_out_of_memory(readers, monkeypatch):
+    sources = []
+    read_chunks = ShardFile.read_chunks
+    monkeypatch.setattr(
+        ShardFile,
+        "read_chunks",
+        lambda self, *args: sources.append(args[0]) or read_chunks(self, *args),
+    )
+    reader = readers[0]
+    monkeypatch.setattr(ShardFile, "_was_read", WAS_READ)
+    monkeypatch.setattr(Mapping, "holds", HOLDS)
+    outs = [np.empty((256, 4), np.float16) for _ in range(4)]
+    for out, start in zip(outs, (0, 256, 0, 256), strict=True):
+        reader.read(out, start, verify=True)
+    assert [isinstance(source, Mapping) for source in sources] == [False, False, True, True]
+    np.testing.assert_array_equal(outs[0], outs[2])
+    np.testing.assert_array_equal(outs[1], outs[3])
