@@ -27,20 +27,24 @@ class SpanCache:
     def __init__(self, path: Path, limit: int) -> None:
         self._path, self._limit = path, limit
         self._local = threading.local()
+        self._connecting = threading.Lock()
         self._n_new = 0
 
     def _database(self) -> sqlite3.Connection:
         """Return this thread's connection."""
         known: sqlite3.Connection | None = getattr(self._local, "database", None)
         if known is None:
-            known = sqlite3.connect(self._path, timeout=30, isolation_level=None)
-            known.execute("pragma journal_mode=wal")
-            known.execute(
-                "pragma synchronous=off"
-            )  # it may be lost, never wrong: spans are checked
-            known.execute(_SCHEMA)
+            with self._connecting:  # who changes the journal's mode finds others' locks and does not wait
+                known = self._connected()
             self._local.database = known
         return known
+
+    def _connected(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, timeout=30, isolation_level=None)
+        database.execute("pragma journal_mode=wal")
+        database.execute("pragma synchronous=off")  # it may be lost, never wrong: spans are checked
+        database.execute(_SCHEMA)
+        return database
 
     def get(self, file: str, start: int, stop: int) -> bytes | None:
         """Return a span that was put before."""
