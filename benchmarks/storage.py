@@ -9,99 +9,35 @@ once, so that no checksum is left to verify. Cold: the files were opened anew, n
 """
 
 import argparse
-import os
-import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from storage_data import LAYERS, Array, Data, opened, pread_rows
-from storage_rivals import NAMES, Read, Rival, rivals
-from storage_rounds import Bench, Job, Prepare, Way, cold, warm
+from storage_rivals import NAMES
+from storage_rounds import Bench, Job, Prepare, Way, in_turn
+from storage_stores import Picks, Stores, picked
 
 from mer_store.store.feature_set import FeatureSet
 
 LAYER = 18
 N_ROWS = 1024
 N_CLIPS_PICKED = 16
-WRITTEN = "makes crc32c of chunks and clips, SHA-256 of files"
 EACH_TIME = "crc32c of every chunk, each time"
-BEFORE = "crc32c of the chunks touched, before the first time"
-TOUCHED = "crc32c of the chunks touched"
+BEFORE = "crc32c of the clips or chunks touched, before the first time"
+TOUCHED = "crc32c of the clips or chunks touched"
 CHUNKS = "small spans of many files are asked for one by one"
 BY_NAME = "finding the clips by name takes longer than copying their rows"
 NOTHING = "sizes, the index of the shard"
 #: What is known of a miss.
-BY_CLIP = (
-    "0.02 ms of one processor a clip, its copy, its checksums and its row of the ledger, where 12 KB are "
-    "written in 0.01 ms"
-)
-BY_PART = (
-    "after a part's last row its last block is hashed, then files, texts, folders and the record are "
-    "synced, one after the other: as long as writing 32 MB"
-)
 IN_PIECES = (
     "four fifths are the read calls, a quarter slower for leaving out the checksums between chunks"
 )
 OPENING = "three quarters are the read calls; then the clips are sorted, once an opened feature set"
 BY_RUN = "20 to 80 us of Python a clip and layer, the fewer the clips the more"
-
-
-class Stores:
-    """Features, written as plain files, by the rivals and as a store of one part and of many."""
-
-    def __init__(self, bench: Bench, data: Data, n_parts: int, beside: Sequence[str]) -> None:
-        self.bench, self.data, self.n_parts = bench, data, n_parts
-        self.rivals = {name: rival for name, rival in rivals(data).items() if name in beside}
-        self.many_name = f"store in {n_parts} parts"
-
-    def write(self) -> None:
-        """Write every layer, durably, and keep it."""
-        data = self.data
-        why = BY_CLIP if data.level == "utterance" else BY_PART
-        ways = {
-            "tofile": Way(self._fresh(data.write_raw)),
-            "store": Way(self._fresh(partial(data.write_store, "again", 1)), WRITTEN, 0.8, why),
-            self.many_name: Way(
-                self._fresh(partial(data.write_store, "again", self.n_parts)), WRITTEN, 0.6, why
-            ),
-        }
-        ways |= {name: Way(self._fresh(rival.write)) for name, rival in self.rivals.items()}
-        self.bench.run(f"write {data.level}s, {data.n_bytes / 1e6:.0f} MB", ways)
-        data.write_raw()
-        for rival in self.rivals.values():
-            rival.write()
-        self.whole, self.many = data.write_store("whole", 1), data.write_store("many", self.n_parts)
-
-    def _fresh(self, job: Job) -> Prepare:
-        """Prepare an empty disk."""
-
-        def prepare() -> Job:
-            shutil.rmtree(self.data.root)
-            self.data.root.mkdir()
-            os.sync()  # what was removed is given back now, not in the next job's time
-            return job
-
-        return prepare
-
-    def both(
-        self,
-        title: str,
-        hot: dict[str, Way],
-        chilled: dict[str, Way],
-        read: Callable[[Rival], Read],
-    ) -> None:
-        """Run ways to read warm, others cold, and the rivals' both warm and cold."""
-        others = {
-            name: Way(partial(read, rival), rival.checks) for name, rival in self.rivals.items()
-        }
-        for state, own, change in (("warm", hot, warm), ("cold", chilled, cold(self.data.root))):
-            ways = {name: way.prepared(change) for name, way in (own | others).items()}
-            self.bench.run(f"{title}, {state}", ways)
-            del ways  # what they map, the kernel would keep
 
 
 def whole_layer(stores: Stores) -> None:
@@ -129,7 +65,7 @@ def whole_layer(stores: Stores) -> None:
             "store, not verified": Way(plain, NOTHING, 0.95, OPENING),
             "store": Way(verified, EACH_TIME, 0.95, OPENING),
         },
-        lambda rival: rival.layer(LAYER),
+        lambda rival, _: rival.layer(LAYER),
     )
 
 
@@ -137,62 +73,72 @@ def random_rows(stores: Stores) -> None:
     """Read one layer of some clips, in no order."""
     data = stores.data
     n_rows = min(N_ROWS, len(data.ids))
-    numbers = np.random.default_rng(0).choice(len(data.ids), n_rows, replace=False)
-    ids = [data.ids[n] for n in numbers.tolist()]
-    starts, n_bytes = numbers * data.row_bytes, np.full(n_rows, data.row_bytes)
+    picks = picked(len(data.ids), n_rows)
+    cold_pick = picks[:1]
+    starts, n_bytes = picks[0] * data.row_bytes, np.full(n_rows, data.row_bytes)
 
-    def mapped() -> Job:
-        rows = data.mapped(LAYER)
-        return lambda: rows[numbers]
+    def mapped(asked: Picks) -> Prepare:
+        def make() -> Job:
+            rows = data.mapped(LAYER)
+            return in_turn([partial(rows.__getitem__, numbers) for numbers in asked])
+
+        return make
 
     def held() -> Job:
         rows = stores.whole.read([LAYER], data.ids)[:, 0]
-        return lambda: rows[numbers]
+        return in_turn([partial(rows.__getitem__, numbers) for numbers in picks])
 
-    def reading(feature_set: FeatureSet, *, verify: bool = True) -> Prepare:
+    def reading(feature_set: FeatureSet, asked: Picks, *, verify: bool = True) -> Prepare:
         def make() -> Job:
-            own = opened(feature_set)
-            return lambda: own.read([LAYER], ids, verify=verify)
+            read = partial(opened(feature_set).read, [LAYER], verify=verify)
+            return in_turn([partial(read, data.named(numbers)) for numbers in asked])
 
         return make
 
     stores.both(
         f"{n_rows} random rows",
         {
-            "memmap": Way(mapped),
-            "store": Way(reading(stores.whole), BEFORE, 0.5, BY_NAME),
-            stores.many_name: Way(reading(stores.many), BEFORE),
+            "memmap": Way(mapped(picks)),
+            "store": Way(reading(stores.whole, picks), BEFORE, 0.5, BY_NAME),
+            stores.many_name: Way(reading(stores.many, picks), BEFORE),
             "store, held in memory": Way(held, BEFORE, 0.9),
         },
         {
             "8-thread pread": Way(
                 lambda: partial(pread_rows, [data.raw_path(LAYER)], starts, n_bytes)
             ),
-            "store, not verified": Way(reading(stores.whole, verify=False), NOTHING, 1.0),
-            "store": Way(reading(stores.whole), TOUCHED, 1.0),
-            stores.many_name: Way(reading(stores.many), TOUCHED),
-            "memmap": Way(mapped),
+            "store, not verified": Way(
+                reading(stores.whole, cold_pick, verify=False), NOTHING, 1.0
+            ),
+            "store": Way(reading(stores.whole, cold_pick), TOUCHED, 1.0),
+            stores.many_name: Way(reading(stores.many, cold_pick), TOUCHED),
+            "memmap": Way(mapped(cold_pick)),
         },
-        lambda rival: rival.rows(LAYER, numbers),
+        lambda rival, asked: in_turn([rival.rows(LAYER, numbers) for numbers in asked]),
+        picks,
     )
 
 
 def frames(stores: Stores, n_clips: int, warm_target: float, cold_target: float | None) -> None:
     """Read all layers of the frames of some clips."""
     data = stores.data
-    picked = np.random.default_rng(n_clips).choice(len(data.ids), n_clips, replace=False)
-    numbers: Array = np.sort(picked)
-    ids = [data.ids[n] for n in numbers.tolist()]
-    spans = [data.span(n) for n in numbers.tolist()]
+    picks = [np.sort(numbers) for numbers in picked(len(data.ids), n_clips)]
+    cold_pick, numbers = picks[:1], picks[0]
 
-    def mapped() -> Job:
-        layers = [data.mapped(layer) for layer in LAYERS]
-        return lambda: [np.stack([rows[span] for rows in layers], axis=1) for span in spans]
+    def stacked(layers: Sequence[Array], spans: Sequence[slice]) -> list[Array]:
+        return [np.stack([rows[span] for rows in layers], axis=1) for span in spans]
 
-    def reading(feature_set: FeatureSet, *, verify: bool = True) -> Prepare:
+    def mapped(asked: Picks) -> Prepare:
         def make() -> Job:
-            own = opened(feature_set)
-            return lambda: own.ragged(LAYERS, ids, verify=verify)
+            read = partial(stacked, [data.mapped(layer) for layer in LAYERS])
+            return in_turn([partial(read, list(map(data.span, pick.tolist()))) for pick in asked])
+
+        return make
+
+    def reading(feature_set: FeatureSet, asked: Picks, *, verify: bool = True) -> Prepare:
+        def make() -> Job:
+            read = partial(opened(feature_set).ragged, LAYERS, verify=verify)
+            return in_turn([partial(read, data.named(pick)) for pick in asked])
 
         return make
 
@@ -201,20 +147,21 @@ def frames(stores: Stores, n_clips: int, warm_target: float, cold_target: float 
     stores.both(
         f"{n_clips} clip{'s' if n_clips > 1 else ''} x {len(LAYERS)} layers of frames",
         {
-            "memmap": Way(mapped),
-            "store": Way(reading(stores.whole), BEFORE, warm_target, BY_RUN),
-            stores.many_name: Way(reading(stores.many), BEFORE),
+            "memmap": Way(mapped(picks)),
+            "store": Way(reading(stores.whole, picks), BEFORE, warm_target, BY_RUN),
+            stores.many_name: Way(reading(stores.many, picks), BEFORE),
         },
         {
             "8-thread pread": Way(lambda: partial(pread_rows, paths, starts, n_bytes)),
             "store, not verified": Way(
-                reading(stores.whole, verify=False), NOTHING, cold_target, CHUNKS
+                reading(stores.whole, cold_pick, verify=False), NOTHING, cold_target, CHUNKS
             ),
-            "store": Way(reading(stores.whole), TOUCHED, cold_target, CHUNKS),
-            stores.many_name: Way(reading(stores.many), TOUCHED),
-            "memmap": Way(mapped),
+            "store": Way(reading(stores.whole, cold_pick), TOUCHED, cold_target, CHUNKS),
+            stores.many_name: Way(reading(stores.many, cold_pick), TOUCHED),
+            "memmap": Way(mapped(cold_pick)),
         },
-        lambda rival: rival.frames(numbers),
+        lambda rival, asked: in_turn([rival.frames(pick) for pick in asked]),
+        picks,
     )
 
 

@@ -80,6 +80,10 @@ class Data:
         """Return the rows of a clip in every layer."""
         return slice(int(self.starts[number]), int(self.ends[number]))
 
+    def named(self, numbers: Array) -> list[str]:
+        """Return the ids of clips given by number."""
+        return [self.ids[n] for n in numbers.tolist()]
+
     def raw_path(self, layer: int) -> Path:
         """Return the plain file of one layer."""
         return self.root / f"raw-{self.level}-{layer}"

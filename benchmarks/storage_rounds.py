@@ -4,7 +4,7 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,15 +53,18 @@ class Bench:
         self.n_rounds = n_rounds
         self.lines: list[Line] = []
 
-    def run(self, title: str, ways: dict[str, Way]) -> None:
-        """Time each way once a round; the first one is the limit, timed before every other."""
+    def run(self, title: str, ways: dict[str, Way], n_calls: int = 1) -> None:
+        """Time each way once a round; the first one is the limit, timed before every other.
+
+        A job makes `n_calls` calls; the table shows what one takes.
+        """
         (_, limit), *others = ways.items()
         limits_s: list[float] = []
         pairs: dict[str, list[tuple[float, float]]] = {how: [] for how, _ in others}
         for _ in range(self.n_rounds):
             for how, way in others:
-                limits_s.append(_taken_s(limit))
-                pairs[how].append((limits_s[-1], _taken_s(way)))
+                limits_s.append(_taken_s(limit) / n_calls)
+                pairs[how].append((limits_s[-1], _taken_s(way) / n_calls))
         self._keep(title, next(iter(ways)), limit, 1.0, limits_s)
         for how, way in others:
             ratio = statistics.median(low / own for low, own in pairs[how])
@@ -99,6 +102,16 @@ def _taken_s(way: Way) -> float:
     taken_s = time.perf_counter() - started_s
     del result, job
     return taken_s
+
+
+def in_turn(jobs: Sequence[Job]) -> Job:
+    """Return a job that does several, and drops what each returns."""
+
+    def do_all() -> None:
+        for job in jobs:
+            job()
+
+    return do_all
 
 
 def warm(make: Prepare) -> Prepare:

@@ -34,7 +34,9 @@ class SpanCache:
         """Return this thread's connection."""
         known: sqlite3.Connection | None = getattr(self._local, "database", None)
         if known is None:
-            with self._connecting:  # who changes the journal's mode finds others' locks and does not wait
+            with (
+                self._connecting
+            ):  # who changes the journal's mode finds others' locks and does not wait
                 known = self._connected()
             self._local.database = known
         return known

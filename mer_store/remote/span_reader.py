@@ -159,7 +159,7 @@ class SpanReader:
         if len(out):
             out[...] = self._run((start, start + len(out)), verify=verify)
 
-    def take(self, rows: Rows, *, verify: bool) -> Array:
+    def take(self, rows: Rows, *, verify: bool, clips: Rows | None = None) -> Array:
         """Return single rows [rows, ...], in the order given."""
         if not len(rows):
             return np.empty((0, *self.info.shape[1:]), self.dtype)
@@ -168,7 +168,7 @@ class SpanReader:
             self.prefetch(row, 1, verify=verify)
         self._batch.start()
         taken: list[Array] = []
-        if self._from_file(lambda file: taken.append(file.take(rows, verify=verify))):
+        if self._from_file(lambda file: taken.append(file.take(rows, verify=verify, clips=clips))):
             return taken[0]
         taken = [self._run((row, row + 1), verify=verify) for row in wanted.tolist()]
         joined: Array = np.concatenate(taken)[back]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,15 @@ MAX_THREADS = 8
 Job = Callable[[], None]
 
 
+class Places(NamedTuple):
+    """Where single rows lie, [clips] each."""
+
+    part: NDArray[np.int32]
+    row: Rows
+    clip: Rows
+    """Number, in its part, of the clip that has this one row."""
+
+
 def by_part(parts: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """Yield each part with the positions that ask for it, ascending."""
     if not len(parts):
@@ -40,24 +50,21 @@ def by_part(parts: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.intp]]
         yield int(ordered[start]), order[start:end]
 
 
-def take_rows(
-    parts: Parts, name: str, where: NDArray[np.int32], starts: Rows, *, verify: bool
-) -> Array | None:
+def take_rows(parts: Parts, name: str, places: Places, *, verify: bool) -> Array | None:
     """Return rows as `read_single_rows`, with no copy between; None unless they are a few of one part."""
+    where = places.part
     if not len(where) or (where != where[0]).any():
         return None
     part = int(where[0])
     reader = parts.array(part, name)
-    if len(starts) >= WHOLESALE_SHARE * reader.info.n_rows:
+    if len(where) >= WHOLESALE_SHARE * reader.info.n_rows:
         return None
     with parts.naming(part, name):
-        return reader.take(starts, verify=verify)
+        return reader.take(places.row, verify=verify, clips=places.clip)
 
 
-def read_single_rows(
-    parts: Parts, name: str, where: NDArray[np.int32], starts: Rows, out: Array, *, verify: bool
-) -> None:
-    """Read one row each, row ``starts[c]`` of part ``where[c]``, into ``out[c]`` [clips, D].
+def read_single_rows(parts: Parts, name: str, places: Places, out: Array, *, verify: bool) -> None:
+    """Read one row each, the one at ``places[c]``, into ``out[c]`` [clips, D].
 
     Where it is much, spans of the parts are read, checked and put in place by threads side by side.
     """
@@ -65,10 +72,11 @@ def read_single_rows(
     span_bytes = min(SPAN_BYTES, out.nbytes // n_threads)
     jobs: list[tuple[int, Job]] = []
     again: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
-    for part, positions in by_part(where):
-        reader, rows = parts.array(part, name), starts[positions]
+    for part, positions in by_part(places.part):
+        reader, rows = parts.array(part, name), places.row[positions]
         if len(rows) < WHOLESALE_SHARE * reader.info.n_rows:
-            jobs.append((part, partial(_pick, reader, rows, positions, out, verify=verify)))
+            clips = places.clip[positions]
+            jobs.append((part, partial(_pick, reader, rows, clips, positions, out, verify=verify)))
             continue
         place = np.full(reader.info.n_rows, -1, dtype=np.intp)
         place[rows] = positions
@@ -101,11 +109,12 @@ def _n_threads(n_bytes: int) -> int:
 
 
 def _pick(
-    reader: ArrayReader, rows: Rows, positions: NDArray[np.intp], out: Array, *, verify: bool
-) -> None:
-    """Read some rows to their positions."""
+    reader: ArrayReader, rows: Rows, clips: Rows, positions: NDArray[np.intp], out: Array,
+    *, verify: bool,
+) -> None:  # fmt: skip
+    """Read some clips' rows to their positions."""
     every = len(positions) == len(out)
-    out[... if every else positions] = reader.take(rows, verify=verify)
+    out[... if every else positions] = reader.take(rows, verify=verify, clips=clips)
 
 
 def _drop(

@@ -27,8 +27,8 @@ class ArrayReader(Protocol):
     info: ArrayInfo
     dtype: np.dtype[Any]
 
-    def take(self, rows: Rows, *, verify: bool) -> Array:
-        """Return single rows [rows, ...], in the order given."""
+    def take(self, rows: Rows, *, verify: bool, clips: Rows | None = None) -> Array:
+        """Return single rows [rows, ...], in the order given: each all of the clip of that number."""
         ...
 
     def copy(self, start: int, out: Array, *, verify: bool, clip: int | None = None) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.layers import Layer, describe_layers
 from mer_store.spec import Spec
-from mer_store.store.gather import by_part, read_runs, read_single_rows, take_rows
+from mer_store.store.gather import Places, by_part, read_runs, read_single_rows, take_rows
 from mer_store.store.index import Index
 from mer_store.store.layout import Folders
 from mer_store.store.part_reader import OpenArray, Parts
@@ -49,17 +49,16 @@ class Reader:
     ) -> NDArray[Any]:
         """Return [clips, layers, D]: the rows that `serving` points at."""
         rows = self.index.rows
-        where, starts = rows["part"][serving], rows["row_start"][serving]
+        where, starts, clips = (rows[name][serving] for name in ("part", "row_start", "clip_row"))
+        places = [Places(*each) for each in zip(where, starts, clips, strict=True)]
         stored, width = self._array_type(layers, where)
         if len(layers) == 1 and dtype in (None, stored):
-            taken = take_rows(self.parts, str(layers[0]), where[0], starts[0], verify=verify)
+            taken = take_rows(self.parts, str(layers[0]), places[0], verify=verify)
             if taken is not None:
                 return taken[:, np.newaxis]
         out = np.empty((serving.shape[1], len(layers), width), stored if dtype is None else dtype)
         for number, layer in enumerate(layers):
-            read_single_rows(
-                self.parts, str(layer), where[number], starts[number], out[:, number], verify=verify
-            )
+            read_single_rows(self.parts, str(layer), places[number], out[:, number], verify=verify)
         return out
 
     def runs(

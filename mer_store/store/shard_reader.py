@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from mer_store.store.clip_checks import check_of, row_bytes
@@ -16,6 +17,9 @@ ClipChecks = Callable[[], NDArray[np.uint32] | None]
 
 #: Reading from front to back, so many bytes are asked for at once: the system reads ahead by what is asked.
 _BATCH_BYTES = 1 << 22
+#: Rows are checked one by one where they are at most this share of the chunks they lie in: that many take
+#: as long to fetch and to check as the chunks whole.
+_FEW_ROWS = 1 / 8
 #: Files that should be larger than this are looked at before room is made for their rows.
 _LARGE_BYTES = 1 << 25
 
@@ -58,18 +62,35 @@ class ShardReader:
 
     # ---- random rows -------------------------------------------------------------------------------
 
-    def take(self, rows: Rows, *, verify: bool) -> Array:
-        """Return single rows [rows, ...], in the order given."""
+    def take(self, rows: Rows, *, verify: bool, clips: Rows | None = None) -> Array:
+        """Return single rows [rows, ...], in the order given.
+
+        Where each is all that a clip of the part has, and `clips` are their numbers, a few rows are checked
+        by the clips' checksums, not by their chunks'.
+        """
         if not len(rows):
             return np.empty((0, *self.info.shape[1:]), self.dtype)
         mapping = self._file.mapped()
         chunk, inside = np.divmod(rows, self._chunk_rows)
-        if verify and not self._verified[chunk].all():
-            self._verify(mapping, np.unique(chunk))
         places = chunk * self._stride + inside * self._row_bytes
+        unchecked = self._unchecked(chunk, clips) if verify else np.empty(0, np.intp)
+        chunks = np.unique(chunk[unchecked])
+        few = len(unchecked) <= len(chunks) * self._chunk_rows * _FEW_ROWS
+        checks = self._clip_checks() if clips is not None and len(unchecked) and few else None
+        if checks is None and len(chunks):
+            self._verify(mapping, chunks)
         mapping.fetch(places, self._row_bytes)
+        if checks is not None and clips is not None:
+            self._verify_rows(mapping, rows[unchecked], places[unchecked], clips[unchecked], checks)
         taken: Array = mapping.chunks[chunk, inside]
         return taken
+
+    def _unchecked(self, chunk: Rows, clips: Rows | None) -> NDArray[np.intp]:
+        """Return which of some rows were checked neither with their chunk nor with their clip."""
+        checked = self._verified[chunk]
+        if clips is not None and self._checked_clips and not checked.all():
+            checked |= np.frombuffer(self._checked_clips, dtype=bool)[clips]
+        return np.flatnonzero(~checked)
 
     def copy(self, start: int, out: Array, *, verify: bool, clip: int | None = None) -> None:
         """Read the run of ``len(out)`` rows from `start` into `out`.
@@ -118,6 +139,24 @@ class ShardReader:
             end = place + self._stride - CRC_BYTES
             self._check(chunk, data[place:end], data[end : end + CRC_BYTES].tobytes())
 
+    def _verify_rows(
+        self, mapping: Mapping, rows: Rows, places: Rows, clips: Rows, checks: NDArray[np.uint32]
+    ) -> None:
+        """Check the checksums of clips of one row each, which lie at `places`."""
+        memory, n_bytes = memoryview(mapping.memory), self._row_bytes
+        found = [crc32c(memory[place : place + n_bytes]) for place in places.tolist()]
+        wrong = np.flatnonzero(np.array(found, dtype=np.uint32) != checks[clips])
+        if len(wrong):
+            row = int(rows[wrong[0]])
+            raise self._differs(row, row + 1)
+        self._checked_clips = self._checked_clips or bytearray(len(checks))
+        np.frombuffer(self._checked_clips, dtype=bool)[clips] = True
+
+    def _differs(self, start: int, stop: int) -> ChunkDamaged:
+        return ChunkDamaged(
+            f"{self._file.path}: rows differ from the clip's checksum", (start, stop)
+        )
+
     def _verify_clip(
         self, mapping: Mapping, start: int, n_rows: int, clip: int, checks: NDArray[np.uint32]
     ) -> None:
@@ -125,9 +164,7 @@ class ShardReader:
         memory, stop = memoryview(mapping.memory), start + n_rows
         pieces = [memory[begin:end] for begin, end in row_bytes(self.info, start, stop)]
         if check_of(pieces) != checks[clip]:
-            raise ChunkDamaged(
-                f"{self._file.path}: rows differ from the clip's checksum", (start, stop)
-            )
+            raise self._differs(start, stop)
         self._checked_clips = self._checked_clips or bytearray(len(checks))
         self._checked_clips[clip] = True
 

@@ -99,7 +99,7 @@ class ZarrReader:
                 raise ChunkDamaged(f"{self._part / path}: not in the commit record")
             foreign.check(read_small(self._part, MAX_CHUNK_BYTES + _PACKING_BYTES, path))
 
-    def take(self, rows: Rows, *, verify: bool) -> Array:  # noqa: ARG002
+    def take(self, rows: Rows, *, verify: bool, clips: Rows | None = None) -> Array:  # noqa: ARG002
         """Return single rows [rows, ...], in the order given."""
         wanted, back = np.unique(rows, return_inverse=True)
         with self._refusing():
