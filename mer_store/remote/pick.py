@@ -14,6 +14,7 @@ from mer_store.store.feature_set import FeatureSet
 from mer_store.store.part_files import OFFSETS
 from mer_store.store.record import CommitRecord
 from mer_store.store.shard_file import ChunkDamaged
+from mer_store.store.shard_reader import ClipRun
 from mer_store.store.writer import ClipRows, PartWriter
 
 Tables = dict[str, dict[str, NDArray[Any]]]
@@ -41,8 +42,7 @@ def pick(
     }
     readers = {layer: part.array(str(layer)) for layer in layers} if record.clip_ids else {}
     for reader in readers.values():
-        for number in chosen:
-            reader.prefetch(starts[number], record.ledger[number].n_rows, verify=True)
+        reader.prefetch([ClipRun(starts[n], record.ledger[n].n_rows) for n in chosen], verify=True)
     try:
         tables = _tables(part, [ok[n] for n in chosen if n in ok])
         with PartWriter(feature_set, layers, record.attempt, versions) as writer:

@@ -2,7 +2,7 @@
 
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from mer_store.remote.spans import Span, as_rows, byte_span, merged, verify_chun
 from mer_store.store.clip_checks import check_of
 from mer_store.store.shard import ArrayInfo
 from mer_store.store.shard_file import Array, ChunkDamaged
-from mer_store.store.shard_reader import Rows, ShardReader
+from mer_store.store.shard_reader import ClipRun, Rows, ShardReader
 
 #: What a request costs beside its bytes, in bytes that could have come meanwhile. Where ranges cost more than
 #: the whole file, that is fetched, and kept in the cache. Of a part of 250 clips x 6 layers the whole files
@@ -103,18 +103,11 @@ class SpanReader:
 
     # ---- asking ------------------------------------------------------------------------------------
 
-    def prefetch(
-        self,
-        start: int,
-        n_rows: int,
-        *,
-        verify: bool,
-        clip: int | None = None,  # noqa: ARG002
-    ) -> None:
-        """Ask for a run of rows, without waiting for it."""
-        if n_rows:
+    def prefetch(self, runs: Sequence[ClipRun], *, verify: bool) -> None:
+        """Ask for runs of rows, without waiting for them."""
+        if wanted := {(run.start, run.start + run.n_rows) for run in runs if run.n_rows}:
             with self._lock:
-                self._wanted[start, start + n_rows] = verify
+                self._wanted.update(dict.fromkeys(wanted, verify))
             self._batch.want(self)
 
     def start(self) -> None:
@@ -164,8 +157,7 @@ class SpanReader:
         if not len(rows):
             return np.empty((0, *self.info.shape[1:]), self.dtype)
         wanted, back = np.unique(rows, return_inverse=True)
-        for row in wanted.tolist():
-            self.prefetch(row, 1, verify=verify)
+        self.prefetch([ClipRun(row, 1) for row in wanted.tolist()], verify=verify)
         self._batch.start()
         taken: list[Array] = []
         if self._from_file(lambda file: taken.append(file.take(rows, verify=verify, clips=clips))):
@@ -181,7 +173,7 @@ class SpanReader:
             return out
         with self._lock:
             if run not in self._coming:
-                self.prefetch(run[0], run[1] - run[0], verify=verify)
+                self.prefetch([ClipRun(run[0], run[1] - run[0])], verify=verify)
         self._batch.start()
         with self._lock:
             coming = self._coming.pop(run, None)

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.layers import Layer
 from mer_store.spec import Spec
+from mer_store.store.apart import empty_apart
 from mer_store.store.asked import ClipIds
 from mer_store.store.commit import contradiction, read_record
 from mer_store.store.index import Index
@@ -221,7 +222,7 @@ class FeatureSet:
         clip_ids: Sequence[str] | None = None,
         dtype: DTypeLike | None = None,
         *,
-        empty: Empty = np.empty,
+        empty: Empty = empty_apart,
         verify: bool = True,
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Read all rows of each clip into one array that `empty` makes; otherwise as `ragged`.

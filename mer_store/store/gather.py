@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from mer_store.store.index import Index
 from mer_store.store.part_reader import ArrayReader, Parts
 from mer_store.store.shard_file import Array
-from mer_store.store.shard_reader import Rows
+from mer_store.store.shard_reader import ClipRun, Rows
 
 #: From this share of an array on, reading all of it from front to back is faster than picking rows.
 WHOLESALE_SHARE = 0.5
@@ -21,6 +22,8 @@ WHOLESALE_SHARE = 0.5
 THREADED_BYTES = 48 * 2**20
 SPAN_BYTES = 16 * 2**20
 MAX_THREADS = 8
+#: So few numbers are told apart sooner by Python than by numpy.
+_FEW = 200
 
 Job = Callable[[], None]
 
@@ -32,6 +35,11 @@ class Places(NamedTuple):
     row: Rows
     clip: Rows
     """Number, in its part, of the clip that has this one row."""
+
+
+def distinct(parts: NDArray[np.int32]) -> list[int]:
+    """Return which parts there are, each once."""
+    return list({*parts.tolist()}) if len(parts) < _FEW else np.unique(parts).tolist()
 
 
 def by_part(parts: NDArray[np.integer]) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -141,7 +149,8 @@ def read_runs(
     *, verify: bool,
 ) -> None:  # fmt: skip
     """Read runs of rows: clip c's run of layer l, at index row ``serving[l, c]``, into ``outs[c][:, l]``."""
-    where, starts, clips = (index.rows[name][serving] for name in ("part", "row_start", "clip_row"))
+    fields = ("part", "row_start", "clip_row")
+    where, starts, clips = (index.of_rows(name, serving) for name in fields)
     number, layer = np.divmod(np.arange(serving.size), len(serving))
     columns = (layer, number, where.T.ravel(), starts.T.ravel(), clips.T.ravel())
     order = np.lexsort((columns[3], layer, columns[2]))
@@ -149,9 +158,11 @@ def read_runs(
         (names[layer], parts.array(part, names[layer]), part, start, outs[n][:, layer], clip)
         for layer, n, part, start, clip in zip(*(c[order].tolist() for c in columns), strict=True)
     ]
-    for name, reader, part, start, out, clip in runs:
+    for (part, name, reader), of_array in groupby(runs, key=lambda run: (run[2], run[0], run[1])):
         with parts.naming(part, name):
-            reader.prefetch(start, len(out), verify=verify, clip=clip)
+            reader.prefetch(
+                [ClipRun(run[3], len(run[4]), run[5]) for run in of_array], verify=verify
+            )
     # Clip by clip: its rows of all layers are one piece of memory.
     for place in np.argsort(order).tolist():
         name, reader, part, start, out, clip = runs[place]

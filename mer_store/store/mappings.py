@@ -34,11 +34,11 @@ class Mapping:
         if not self.seems_to_hold(places):
             self.will_need(places, n_bytes)
 
-    def seems_to_hold(self, places: NDArray[np.int64]) -> bool:
+    def seems_to_hold(self, places: Sequence[int] | NDArray[np.int64]) -> bool:
         """Tell whether the bytes at some of `places` are in memory."""
-        return self.holds(places[:: max(len(places) // _N_PROBES, 1)].tolist())
+        return self.holds(places[:: max(len(places) // _N_PROBES, 1)])
 
-    def holds(self, places: Sequence[int]) -> bool:
+    def holds(self, places: Sequence[int] | NDArray[np.int64]) -> bool:
         """Tell whether the bytes at all of `places` are in memory, as far as the system can say."""
         if not hasattr(os, "RWF_NOWAIT"):
             return False

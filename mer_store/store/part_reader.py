@@ -1,6 +1,6 @@
 """The parts of a feature set, opened for reading as they are needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from mer_store.store.ledger import Status
 from mer_store.store.part_files import OFFSETS
 from mer_store.store.shard import ArrayInfo
 from mer_store.store.shard_file import Array, ChunkDamaged
-from mer_store.store.shard_reader import Rows, ShardReader
+from mer_store.store.shard_reader import ClipRun, Rows, ShardReader
 from mer_store.store.zarr_reader import ZarrReader
 
 
@@ -35,8 +35,8 @@ class ArrayReader(Protocol):
         """Read the run of ``len(out)`` rows from `start` into `out`: all of the part's clip number `clip`."""
         ...
 
-    def prefetch(self, start: int, n_rows: int, *, verify: bool, clip: int | None = None) -> None:
-        """Ask for a run of rows, without waiting for it."""
+    def prefetch(self, runs: Sequence[ClipRun], *, verify: bool) -> None:
+        """Ask for runs of rows, without waiting for them."""
         ...
 
     def spans(self, n_bytes: int) -> list[tuple[int, int]]:

@@ -9,7 +9,8 @@ from numpy.typing import DTypeLike, NDArray
 from mer_store.errors import StoreDamagedError, UsageError
 from mer_store.layers import Layer, describe_layers
 from mer_store.spec import Spec
-from mer_store.store.gather import Places, by_part, read_runs, read_single_rows, take_rows
+from mer_store.store.apart import empty_apart
+from mer_store.store.gather import Places, by_part, distinct, read_runs, read_single_rows, take_rows
 from mer_store.store.index import Index
 from mer_store.store.layout import Folders
 from mer_store.store.part_reader import OpenArray, Parts
@@ -48,15 +49,17 @@ class Reader:
         self, layers: Sequence[Layer], serving: Serving, dtype: DTypeLike | None, *, verify: bool
     ) -> NDArray[Any]:
         """Return [clips, layers, D]: the rows that `serving` points at."""
-        rows = self.index.rows
-        where, starts, clips = (rows[name][serving] for name in ("part", "row_start", "clip_row"))
+        fields = ("part", "row_start", "clip_row")
+        where, starts, clips = (self.index.of_rows(name, serving) for name in fields)
         places = [Places(*each) for each in zip(where, starts, clips, strict=True)]
         stored, width = self._array_type(layers, where)
         if len(layers) == 1 and dtype in (None, stored):
             taken = take_rows(self.parts, str(layers[0]), places[0], verify=verify)
             if taken is not None:
                 return taken[:, np.newaxis]
-        out = np.empty((serving.shape[1], len(layers), width), stored if dtype is None else dtype)
+        out = empty_apart(
+            (serving.shape[1], len(layers), width), stored if dtype is None else dtype
+        )
         for number, layer in enumerate(layers):
             read_single_rows(self.parts, str(layer), places[number], out[:, number], verify=verify)
         return out
@@ -71,10 +74,10 @@ class Reader:
     ) -> list[NDArray[Any]]:
         """Return one [T, layers, D] per clip."""
         serving = self.serving(layers, clip_ids)
-        stored, width = self._array_type(layers, self.index.rows["part"][serving])
+        stored, width = self._array_type(layers, self.index.of_rows("part", serving))
         out_type = stored if dtype is None else dtype
         shapes = [(n, len(layers), width) for n in self._lengths(serving).tolist()]
-        outs = [np.empty(shape, out_type) for shape in shapes]
+        outs = [empty_apart(shape, out_type) for shape in shapes]
         self._read_runs(layers, serving, outs, verify=verify)
         return outs
 
@@ -89,7 +92,7 @@ class Reader:
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Return [clips, T, layers, D] of `empty`, filled, and [clips]: rows of each."""
         serving = self.serving(layers, clip_ids)
-        stored, width = self._array_type(layers, self.index.rows["part"][serving])
+        stored, width = self._array_type(layers, self.index.of_rows("part", serving))
         lengths = self._lengths(serving)
         shape = (len(lengths), int(lengths.max(initial=0)), len(layers), width)
         block = empty(shape, np.dtype(stored if dtype is None else dtype))
@@ -116,7 +119,7 @@ class Reader:
         columns = np.stack([index.column(str(layer)) for layer in layers])
         numbers = np.flatnonzero((columns >= 0).all(axis=0))
         serving = columns[:, numbers]
-        where = index.rows["part"][serving]
+        where = index.of_rows("part", serving)
         _, group = np.unique(where, axis=1, return_inverse=True)
         for _, positions in by_part(group.reshape(-1)):
             ordered = positions[np.argsort(index.rows["clip_row"][serving[0, positions]])]
@@ -134,9 +137,9 @@ class Reader:
     ) -> NDArray[Any]:
         """Read the runs of rows of one array of one part into [rows, D]."""
         part = int(self.index.rows["part"][serving[0]])
-        starts = self.index.rows["row_start"][serving]
+        starts = self.index.of_rows("row_start", serving)
         reader = self.parts.array(part, name)
-        out = np.empty((int(offsets[-1]), *reader.info.shape[1:]), reader.dtype)
+        out = empty_apart((int(offsets[-1]), *reader.info.shape[1:]), reader.dtype)
         with self.parts.naming(part, name):
             if len(out) == reader.info.n_rows and (starts == offsets[:-1]).all():
                 reader.read(out, verify=verify)
@@ -186,7 +189,7 @@ class Reader:
 
     def _lengths(self, serving: Serving) -> NDArray[np.int64]:
         """Return [clips]: rows of each clip, the same in all layers."""
-        lengths: NDArray[np.int64] = self.index.rows["n_rows"][serving]
+        lengths: NDArray[np.int64] = self.index.of_rows("n_rows", serving)
         if len(serving) > 1 and (differ := (lengths != lengths[0]).any(axis=0)).any():
             row = self.index.rows[serving[0, int(np.flatnonzero(differ)[0])]]
             clip_id = row["clip_id"].decode()
@@ -204,7 +207,7 @@ class Reader:
         infos = [
             self.parts.array(part, str(layer)).info
             for layer, parts in zip(layers, where, strict=True)
-            for part in np.unique(parts).tolist()
+            for part in distinct(parts)
         ]
         if not infos:  # no clip asked for: the shape is that of any part
             names = {str(layer) for layer in layers}

@@ -1,7 +1,8 @@
 """One array of a part, read by computed offset: no metadata is opened, every chunk is checked once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from crc32c import crc32c
@@ -14,6 +15,16 @@ from mer_store.store.shard_file import Array, ChunkDamaged, ShardFile
 
 Rows = NDArray[np.int64]
 ClipChecks = Callable[[], NDArray[np.uint32] | None]
+
+
+class ClipRun(NamedTuple):
+    """Rows that follow each other."""
+
+    start: int
+    n_rows: int
+    clip: int | None = None
+    """Number, in the part, of the clip that has just these rows."""
+
 
 #: Reading from front to back, so many bytes are asked for at once: the system reads ahead by what is asked.
 _BATCH_BYTES = 1 << 22
@@ -116,18 +127,27 @@ class ShardReader:
             done += n
             chunk, inside = chunk + 1, 0
 
-    def prefetch(self, start: int, n_rows: int, *, verify: bool, clip: int | None = None) -> None:
-        """Ask for a run of rows, and what is needed to check them, without waiting for it."""
-        if not n_rows:
+    def prefetch(self, runs: Sequence[ClipRun], *, verify: bool) -> None:
+        """Ask for runs of rows and what checks them, without waiting, unless all seem to be in memory."""
+        runs = [run for run in runs if run.n_rows]
+        if not runs:
             return
         mapping = self._file.mapped()
-        first, last = divmod(start, self._chunk_rows), divmod(start + n_rows - 1, self._chunk_rows)
-        unchecked = verify and self._is_unchecked(clip, first[0], last[0] + 1)
-        if unchecked and (clip is None or self._clip_checks() is None):
-            first, last = (first[0], 0), (last[0], self._chunk_rows - 1)
-        begin, end = (c * self._stride + i * self._row_bytes for c, i in (first, last))
-        if not mapping.holds((begin, (begin + end) // 2, end)):
-            mapping.will_need(np.array([begin]), end + self._row_bytes - begin)
+        # The ends of a run may be in memory because its neighbours were read.
+        middles = [self._place(run.start + run.n_rows // 2) for run in runs]
+        if mapping.seems_to_hold(middles):
+            return
+        for start, n_rows, clip in runs:
+            first, last = start // self._chunk_rows, (start + n_rows - 1) // self._chunk_rows
+            begin, end = self._place(start), self._place(start + n_rows - 1) + self._row_bytes
+            unchecked = verify and self._is_unchecked(clip, first, last + 1)
+            if unchecked and (clip is None or self._clip_checks() is None):
+                begin, end = first * self._stride, (last + 1) * self._stride
+            mapping.will_need(np.array([begin]), end - begin)
+
+    def _place(self, row: int) -> int:
+        chunk, inside = divmod(row, self._chunk_rows)
+        return chunk * self._stride + inside * self._row_bytes
 
     def _verify(self, mapping: Mapping, chunks: NDArray[np.int64]) -> None:
         """Check the checksums of chunks that were not checked before."""

@@ -1,6 +1,6 @@
 """Arrays that are no regular shard of ours: read by zarr-python, after a look at what they ask for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from mer_store.store.plain_file import read_small
 from mer_store.store.record import FileFacts
 from mer_store.store.shard import ArrayInfo
 from mer_store.store.shard_file import Array, ChunkDamaged
-from mer_store.store.shard_reader import Rows
+from mer_store.store.shard_reader import ClipRun, Rows
 from mer_store.strict_json import parse
 
 _BLOCK_ROWS = 4096
@@ -112,7 +112,7 @@ class ZarrReader:
             with self._refusing():
                 out[...] = self._array[start : start + len(out)]
 
-    def prefetch(self, start: int, n_rows: int, *, verify: bool, clip: int | None = None) -> None:
+    def prefetch(self, runs: Sequence[ClipRun], *, verify: bool) -> None:
         """Do nothing: zarr reads when it is asked."""
 
     def spans(self, n_bytes: int) -> list[tuple[int, int]]:  # noqa: ARG002
