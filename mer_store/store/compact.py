@@ -66,8 +66,23 @@ def compact(
 def _compact(
     feature_set: FeatureSet, part_clips: int, watch: Watch, *, dry_run: bool
 ) -> list[Compacted]:
+    """Make new parts until none is worth making: what one holds others need not, and may then be joined."""
+    made: list[Compacted] = []
+    while new := _round(
+        feature_set, part_clips, {part.part_id for part in made}, watch, dry_run=dry_run
+    ):
+        made += new
+        if dry_run:
+            break
+    return made
+
+
+def _round(
+    feature_set: FeatureSet, part_clips: int, tried: set[str], watch: Watch, *, dry_run: bool
+) -> list[Compacted]:
+    """Make the parts that are worth making as things are now, but those that were tried."""
     plan = Plan(feature_set, part_clips)
-    units = list(plan.units())
+    units = [unit for unit in plan.units() if unit.part_id not in tried]
     copied = CopiedPart(feature_set, plan, feature_set._reader.parts, watch)
     rows = plan.index.rows
     made = []

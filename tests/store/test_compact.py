@@ -81,6 +81,25 @@ def test_no_answer_changes(tmp_path_factory, history, part_clips):
     assert verify(store, deep=True) == []
 
 
+def test_what_can_be_joined_only_after_others_were_is_joined_too(tmp_path):
+    feature_set = make_set(tmp_path)
+    failed = ClipRows("a", "failed", "why", digest_of("a"))
+    for layers, clips in (
+        ((18, 19), [failed]),
+        ((18, 19), [ok_clip("a", (18, 19)), ok_clip("b", (18, 19))]),
+        ((18,), [ok_clip("c"), ok_clip("a")]),
+        ((18, 19), [ok_clip("c", (18, 19))]),
+        ((18,), [ok_clip("b"), failed]),
+    ):
+        write_part(feature_set, clips, layers)
+    before, store = view(tmp_path, CLIPS, LAYERS), Store.open(tmp_path)
+    made = compact(store, part_clips=4)
+    assert [part.n_clips for part in made] == [3, 3]
+    assert len({part.part_id for part in made}) == 2
+    assert compact(store, part_clips=4) == []
+    assert view(tmp_path, CLIPS, LAYERS) == before
+
+
 def singles(feature_set, clip_ids, layers=(18, 19), **options):
     return [write_part(feature_set, [ok_clip(c, layers, **options)], layers) for c in clip_ids]
 
