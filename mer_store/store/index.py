@@ -96,6 +96,8 @@ class Index:
     names: tuple[str, ...]
     """Layers as text, then tables with a slash."""
     reasons_text: NDArray[np.uint8]
+    saved_order: NDArray[np.int32] | None = None
+    """[clips]: what `by_id` was when the index was saved, if it was; used only where it is right."""
     _fields: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -179,18 +181,28 @@ class Index:
             number, ids, wanted, place = number[other] + 1, ids[other], wanted[other], place[other]
 
     @cached_property
-    def ok_clips(self) -> NDArray[np.int64]:
+    def by_id(self) -> NDArray[np.int32]:
+        """[clips]: their numbers, sorted by id."""
+        ids = self.rows["clip_id"][self.first]  # UTF-8 sorts as the text does
+        saved = self.saved_order
+        if saved is not None and (saved >= 0).all() and (saved < len(ids)).all():
+            there = ids[saved]
+            if (there[1:] > there[:-1]).all():  # so each of them is there, once
+                return saved
+        return np.argsort(ids).astype(np.int32)
+
+    @cached_property
+    def ok_clips(self) -> NDArray[np.int32]:
         """Numbers of the clips that have features at any layer, sorted by id."""
-        numbers = np.flatnonzero(self.status == Status.OK)
-        # UTF-8 sorts as the text does.
-        return numbers[np.argsort(self.rows["clip_id"][self.first[numbers]])]
+        numbers: NDArray[np.int32] = self.by_id[self.status[self.by_id] == Status.OK]
+        return numbers
 
     @cached_property
     def ok_ids(self) -> tuple[str, ...]:
         """Their ids."""
         return tuple(self.ids(self.ok_clips).tolist())
 
-    def ids(self, numbers: NDArray[np.int64]) -> NDArray[np.str_]:
+    def ids(self, numbers: NDArray[np.integer]) -> NDArray[np.str_]:
         """Return the ids of clips given by number."""
         return decoded(self.rows["clip_id"][self.first[numbers]])
 

@@ -24,6 +24,7 @@ _TYPES = {
     "attempt": (np.int32, 1),
     "status": (np.uint8, 1),
     "served": (np.int32, 2),
+    "saved_order": (np.int32, 1),
     "reasons_text": (np.uint8, 1),
 }
 
@@ -52,6 +53,8 @@ def _types_fit(index: Index) -> bool:
         )
         and index.served.shape == (len(index.names), n_clips)
         and len(index.hashes) == len(index.attempt) == len(index.status) == n_clips
+        and index.saved_order is not None
+        and len(index.saved_order) == n_clips
         and all(isinstance(reason, str) for reason in index.reasons)
     )
 

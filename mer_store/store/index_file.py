@@ -20,9 +20,9 @@ from mer_store.store.record_rules import count_of
 from mer_store.store.shard import crc_of
 from mer_store.strict_json import parse
 
-_MAGIC = b"mer-store index 1\n"
+_MAGIC = b"mer-store index 2\n"
 _ALIGN = 64
-_COLUMNS = ("rows", "hashes", "first", "attempt", "status", "served", "reasons_text")
+_COLUMNS = ("rows", "hashes", "first", "attempt", "status", "served", "by_id", "reasons_text")
 
 
 Signatures = dict[str, tuple[int, int, int]]
@@ -120,6 +120,7 @@ def _parse(data: NDArray[np.uint8]) -> tuple[Index, Signatures] | None:
         part_id: (size, mtime_ns, ctime_ns)
         for part_id, (size, mtime_ns, ctime_ns) in values["signatures"].items()
     }
+    columns["saved_order"] = columns.pop("by_id")
     index = Index(parts=parts, names=tuple(values["names"]), **columns)
     return (index, signatures) if is_usable(index) else None
 

@@ -23,6 +23,7 @@ def tampered(change):
         feature_set = scene.feature_set()
         index = feature_set.index
         changed = change(replace(index, rows=index.rows.copy(), served=index.served.copy()))
+        changed.__dict__.setdefault("by_id", index.by_id)
         index_file.save_index(changed, feature_set._signatures(), place_of(scene, feature_set))
 
     return tamper
@@ -42,6 +43,16 @@ def serving(value):
         return index
 
     return change
+
+
+def ordered(change):
+    """Keep another order of the clips than that of their ids."""
+
+    def changing(index):
+        index.__dict__["by_id"] = change(index.by_id)  # where cached properties are kept
+        return index
+
+    return changing
 
 
 def serving_another_clip(index):
@@ -97,6 +108,12 @@ CHANGES = {
     "arrays_in_chunks_of_none": with_arrays(ArrayInfo((30, 4), "float16", 0)),
     "arrays_flat": with_arrays(ArrayInfo((30,), "float16", 30)),
     "no_arrays": with_part(arrays={}),
+    "order_backwards": ordered(lambda order: order[::-1]),
+    "order_of_one": ordered(np.zeros_like),
+    "order_out_of_range": ordered(lambda order: order + 1),
+    "order_negative": ordered(lambda order: order - len(order)),
+    "order_short": ordered(lambda order: order[1:]),
+    "order_of_fractions": ordered(lambda order: order.astype(np.float32)),
     "types_changed": lambda index: replace(index, served=index.served.astype(np.int64)),
 }  # fmt: skip
 for _what, _change in CHANGES.items():
@@ -117,7 +134,7 @@ def with_header(change):
     """Change the text of the header, with right length and checksum."""
 
     def tamper(data):
-        start = len(b"mer-store index 1\n") + 16
+        start = len(b"mer-store index 2\n") + 16
         n_header = int.from_bytes(data[start - 16 : start - 8], "little")
         header = change(data[start : start + n_header])
         lengths = len(header).to_bytes(8, "little") + crc_of(header).to_bytes(8, "little")

@@ -1,5 +1,7 @@
 """The index is derived: wrong, old or missing, it is made again and nobody can tell."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from part_factory import make_set, ok_clip, values_of, write_part
@@ -129,6 +131,25 @@ def test_many_clips_find_themselves(tmp_path):
     ledger = feature_set.ledger(ids)
     assert ledger.reasons == [f"r{n % 1000 % 7}" for n in range(3000)]
     assert (feature_set.ledger([f"x{c}" for c in ids]).status == Status.MISSING).all()
+
+
+def test_the_order_of_the_ids_is_kept_and_not_worked_out_again(tmp_path, monkeypatch):
+    made = make_set(tmp_path)
+    names = [f"clip-{n}" for n in np.random.default_rng(1).permutation(500)] + [
+        "clip-\u00e9",
+        "\u5bb6",
+    ]
+    write_part(made, dict.fromkeys(names[:300], 1))
+    fresh(made).refresh()
+    write_part(made, dict.fromkeys(names[300:], 1) | {"zz": 2})
+    fresh(made).refresh()
+    index = fresh(made).index
+    sorting = np.argsort
+    monkeypatch.setattr(np, "argsort", lambda *a, **k: pytest.fail("sorted again"))
+    assert list(index.ok_ids) == sorted([*names, "zz"])
+    monkeypatch.setattr(np, "argsort", sorting)
+    for wrong in (index.by_id[::-1], np.zeros_like(index.by_id), index.by_id + 1, index.by_id - 1):
+        assert replace(index, saved_order=wrong).ok_ids == index.ok_ids
 
 
 def test_hashes_never_change():
