@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_store.store.apart import empty_apart
+
 BLOCK_BYTES = 8 << 20
 
 
@@ -26,7 +28,7 @@ class RowBlock:
         ends = np.cumsum(self.widths).tolist()
         self._columns = [slice(end - width, end) for width, end in zip(widths, ends, strict=True)]
         n_rows = max(BLOCK_BYTES // (ends[-1] * dtype.itemsize), 1)
-        self._rows: NDArray[Any] = np.empty((n_rows, ends[-1]), dtype)
+        self._rows: NDArray[Any] = empty_apart((n_rows, ends[-1]), dtype)
         self._wide: list[tuple[int, int, frozenset[int]]] = []
         self.n_rows = 0
 
