@@ -4,9 +4,9 @@ import mmap
 import os
 import resource
 import weakref
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import count
 from threading import Lock
 from typing import Any, Protocol
 
@@ -62,13 +62,16 @@ class HasMapping(Protocol):
     """Something that maps a file, and can map it again."""
 
     mapping: Mapping | None
+    last_used: int
+    """What `Mappings.clock` said when it was last read."""
 
 
 class Mappings:
     """Unmaps what was not used for longest. Arrays on a mapping keep it alive until they are gone."""
 
     def __init__(self) -> None:
-        self._owners: OrderedDict[weakref.ref[HasMapping], None] = OrderedDict()
+        self.clock = count()
+        self._owners: set[weakref.ref[HasMapping]] = set()
         self._lock = Lock()
 
     @cached_property
@@ -77,16 +80,21 @@ class Mappings:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return 4096 if soft == resource.RLIM_INFINITY else min(max(soft // 8, 16), 4096)
 
-    def used(self, owner: HasMapping) -> None:
-        """Note that `owner` has just been read; drop the mapping that was not used for longest."""
-        reference = weakref.ref(owner)
+    def opened(self, owner: HasMapping) -> None:
+        """Note that `owner` has mapped its file; where they are too many, drop those used longest ago."""
         with self._lock:
-            self._owners[reference] = None
-            self._owners.move_to_end(reference)
-            while len(self._owners) > self.limit:
-                oldest = self._owners.popitem(last=False)[0]()
-                if oldest is not None:
-                    oldest.mapping = None
+            self._owners.add(weakref.ref(owner))
+            if len(self._owners) > self.limit:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Drop an eighth more than has to be, so that not every file that comes makes a search."""
+        alive = [owner for reference in self._owners if (owner := reference()) is not None]
+        alive.sort(key=lambda owner: owner.last_used)
+        n_dropped = max(len(alive) - self.limit + self.limit // 8, 0)
+        for owner in alive[:n_dropped]:
+            owner.mapping = None
+        self._owners = set(map(weakref.ref, alive[n_dropped:]))
 
     def renew_lock(self) -> None:
         """Forget a lock that another thread held while this process was forked."""

@@ -44,6 +44,7 @@ class ShardFile:
         self.info = info
         self.dtype = np.dtype(info.dtype).newbyteorder("<")
         self.mapping: Mapping | None = None
+        self.last_used = 0
         self._part, self._inside = part, shard_path(name, info)
         self._row_bytes, self._stride = info.row_bytes, info.stride
         self._read = bytearray(info.n_chunks)  # of every chunk whether it was
@@ -92,8 +93,9 @@ class ShardFile:
             with self.opened() as descriptor:
                 memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
                 mapping = Mapping(memory, self._chunks_of(memory), os.dup(descriptor))
-            self.mapping = mapping
-        MAPPINGS.used(self)
+            self.mapping, self.last_used = mapping, next(MAPPINGS.clock)
+            MAPPINGS.opened(self)
+        self.last_used = next(MAPPINGS.clock)
         return mapping
 
     def _chunks_of(self, memory: mmap.mmap) -> Array:
