@@ -185,7 +185,7 @@ class FeatureSet:
         dtype
             None keeps what is stored: float16, or float32 where a part had to be widened.
         verify
-            Check the checksum of every chunk the first time it is touched.
+            Check what is read the first time it is touched: the checksum of each clip or chunk.
 
         Returns
         -------
