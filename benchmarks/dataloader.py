@@ -133,7 +133,9 @@ def compare(data: Data, store: Path, n_rounds: int) -> None:
         limit_s = raw_epoch(data, order)
         first.append(limit_s / loader_epoch(loader_of(store, data, order, 0, None)))
     why = f"batches are padded to {padded(data, order):.2f} times their rows, which the plain read is not"
-    at_least("no worker, first epoch, every checksum verified", statistics.median(first), 0.5, why=why)
+    at_least(
+        "no worker, first epoch, every checksum verified", statistics.median(first), 0.5, why=why
+    )
     for seed in range(N_SETTLING):
         order.shuffle(1000 + seed)
         for loader in loaders.values():
