@@ -50,7 +50,8 @@ def killed(folder: Path, options: argparse.Namespace) -> None:
     at_most("clips blamed", found.n_blamed, 0)
     at_most("clips stored twice", found.n_twice, 0)
     at_most("clips of a sample with wrong features", found.n_wrong, 0)
-    at_most("work done again", 100 * repeated(ran, killer.deaths), 2, " %")
+    why = "a kill loses anything between nothing and a whole part"
+    at_most("work done again", 100 * repeated(ran, killer.deaths), 2, " %", why=why)
     why = "dask keeps a little of each worker that was, and what is freed between lies in pieces"
     at_most(
         "most memory at 100 % / at 50 %", ran.memory.peak() / ran.memory.peak(0.5), 1.1, why=why
