@@ -13,6 +13,7 @@ from distributed import Client, KilledWorker
 
 from mer_store import __version__
 from mer_store.errors import MerStoreError, UsageError
+from pipelines.cluster.executor import DaskExecutor
 from pipelines.cluster.leaving import LEAVING
 from pipelines.cluster.local import local_gpus, started
 from pipelines.cluster.scheduler import connected, serves_pages
@@ -151,7 +152,7 @@ def dask_crew(report: Report, say: Callable[[str], None], workers: Workers) -> I
         No scheduler answers at that address; no jobs can be submitted.
     """
     with quiet_dask(), _client(workers, say) as client:
-        executor = client.get_executor(pure=False, retries=0)
+        executor = DaskExecutor(client)
         crew = DaskCrew(client, executor, say, workers)
         crew.listen(report)
         client.set_metadata(VERSION_KEY, __version__)
