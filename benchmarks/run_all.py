@@ -1,6 +1,6 @@
 """Run every benchmark, one after the other, then print all figures with their targets: `make bench`.
 
-python benchmarks/run_all.py                        about fifty minutes on two cores
+python benchmarks/run_all.py                        three quarters of an hour on two cores
 python benchmarks/run_all.py --full                 the sizes of the targets: hours
 python benchmarks/run_all.py storage.py scale.py    these alone
 """

@@ -1,12 +1,13 @@
 """Strong scaling: the same clips by ever more workers, each with a device of the same speed."""
 
 import argparse
-import os
 from pathlib import Path
 
 from scale_device import Pass
 from scale_runs import Ran, Setup, look, run
 from target import at_least, at_most
+
+from pipelines.machine import n_cpus
 
 #: 19 clips a second each: sixteen leave two cores free for most of the time.
 RATE = 60.0
@@ -32,7 +33,7 @@ def strong(folder: Path, options: argparse.Namespace) -> None:
         found = look(setup)
         why = (
             f"{n_workers} processes prepare and commit {found.n_parts / ran.wall_s:.0f} parts a second on "
-            f"{os.cpu_count()} cores, and nobody helps with the last part of another"
+            f"{n_cpus()} cores, and nobody helps with the last part of another"
         )
         at_least(f"{n_workers} workers: speed / linear", speed / (n_workers * first), 0.9, why=why)
         at_most("clips lost or stored twice", found.n_lost + found.n_twice, 0)
